@@ -1,0 +1,112 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filters that take a policy from the role's variables to a table, on the controller."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compile import (
+    HostState,
+    compile_policy,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._decide import Dial, decide
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Policy, PolicyError
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import parse
+
+
+def _parsed(variables: dict[str, t.Any]) -> Policy:
+    try:
+        return parse(variables)
+    except PolicyError as error:
+        raise AnsibleFilterError(_message(error)) from error
+
+
+def _message(error: PolicyError) -> str:
+    count = len(error.errors)
+    words = "1 mistake" if count == 1 else f"{count} mistakes"
+    return f"The firewall policy has {words}; nothing was changed.\n" + "\n".join(
+        f"  - {sentence}" for sentence in error.errors
+    )
+
+
+def policy_errors(variables: dict[str, t.Any]) -> list[str]:
+    """List every mistake in the policy, an empty list where there is none."""
+    try:
+        parse(variables)
+    except PolicyError as error:
+        return error.errors
+    return []
+
+
+def policy_ruleset(variables: dict[str, t.Any], facts: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Compile the policy for the host that the result of docker_firewall_info describes."""
+    policy = _parsed(variables)
+    try:
+        return compile_policy(policy, host_state(facts)).as_dict()
+    except PolicyError as error:
+        raise AnsibleFilterError(_message(error)) from error
+
+
+def host_state(facts: dict[str, t.Any]) -> HostState:
+    """Take from docker_firewall_info's result what the compiler asks for."""
+    networks = {
+        str(network["name"]): str(network["bridge"]) for network in facts.get("networks", []) if network.get("bridge")
+    }
+    bridges = set(networks.values())
+    published = {
+        (str(port["protocol"]), int(port["host_port"])) for port in facts.get("published", []) if port.get("host_port")
+    }
+    interfaces = facts.get("interfaces", [])
+    return HostState(
+        networks=networks,
+        interfaces=tuple(sorted(str(item["name"]) for item in interfaces)),
+        published=tuple(sorted(published)),
+        docker_known=bool(facts.get("available")),
+        other_bridges=tuple(
+            sorted(str(item["name"]) for item in interfaces if item.get("is_bridge") and item["name"] not in bridges)
+        ),
+    )
+
+
+def policy_lockout(variables: dict[str, t.Any], connection: dict[str, t.Any] | None) -> str:
+    """Say how the policy would drop the connection Ansible is using, or give an empty string.
+
+    O(connection) is RV(docker_firewall_info#module:ssh_connection).
+    """
+    if not connection:
+        return ""
+    dial = Dial(
+        source=str(connection["client_address"]),
+        destination=str(connection["server_address"]),
+        protocol="tcp",
+        port=int(connection["server_port"]),
+        interface=connection.get("interface"),
+    )
+    if dial.interface == "lo":
+        return ""
+    decision = decide(_parsed(variables), dial, published=False)
+    if decision.verdict == "accept":
+        return ""
+    return (
+        f"The policy would {decision.verdict} new SSH connections from {dial.source} to"
+        f" {dial.destination} port {dial.port}, which is how Ansible reaches this host"
+        f" (decided by {decision.reason}). Add a rule to: host with port {dial.port} for the zone of"
+        f" {dial.source}, or set docker_firewall_allow_lockout to true if that is what you want."
+    )
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Give the filters by name."""
+        return {
+            "policy_errors": policy_errors,
+            "policy_ruleset": policy_ruleset,
+            "policy_lockout": policy_lockout,
+        }

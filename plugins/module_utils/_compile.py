@@ -1,0 +1,320 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private to the collection: a policy and what was read from the host become one table.
+
+Why the chains stand where they stand is in docs/adr/0002-own-table.md. May change at any time.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, replace
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _interfaces, _intervals
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._blocks import (
+    ALL_PORTS,
+    Entry,
+    Verdict,
+    compile_entries,
+    default_rules,
+    quoted,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import (
+    CONTAINERS,
+    Policy,
+    PolicyError,
+    Rule,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._ruleset import Chain, Ruleset, Set
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._intervals import Interval
+
+#: Before DNAT (-100) and after conntrack (-200): the port is still the one the client dialled.
+PREROUTING = -110
+#: Before Docker's and iptables' chains at 0, so that our verdict can be read in one place.
+FILTER = -10
+
+TABLE = "bulkhead"
+
+_ICMP4 = "destination-unreachable, time-exceeded, parameter-problem"
+_ICMP6 = (
+    "destination-unreachable, packet-too-big, time-exceeded, parameter-problem, mld-listener-query,"
+    " mld-listener-report, mld-listener-done, nd-router-solicit, nd-router-advert, nd-neighbor-solicit,"
+    " nd-neighbor-advert, nd-redirect, mld2-listener-report"
+)
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What the compiler needs to know of the host.
+
+    `networks` maps Docker network names to bridge names; `interfaces` are all interfaces
+    that exist, `other_bridges` those of them that are bridges but not Docker's; `published`
+    are (protocol, port) pairs that Docker publishes now.
+    """
+
+    networks: t.Mapping[str, str]
+    interfaces: tuple[str, ...] = ()
+    published: tuple[tuple[str, int], ...] = ()
+    docker_known: bool = True
+    other_bridges: tuple[str, ...] = ()
+
+
+def _verdict(rule: Rule) -> Verdict:
+    return Verdict(rule.action, rule.log, rule.limit)
+
+
+def _families(
+    rule: Rule, sources4: t.Sequence[Interval], sources6: t.Sequence[Interval]
+) -> t.Iterator[tuple[int | None, Interval | None, Interval | None]]:
+    """Give (family, source, destination) for every pair that can meet in one packet."""
+    wanted = {"ipv4": (4,), "ipv6": (6,)}.get(rule.family or "", (4, 6))
+    limited = bool(sources4 or sources6), bool(rule.destinations4 or rule.destinations6)
+    if not any(limited):
+        yield (wanted[0] if rule.family else None), None, None
+        return
+    for family in wanted:
+        sources: t.Sequence[Interval | None] = (sources4 if family == 4 else sources6) if limited[0] else (None,)
+        destinations: t.Sequence[Interval | None] = (
+            (rule.destinations4 if family == 4 else rule.destinations6) if limited[1] else (None,)
+        )
+        for source in sources:
+            for destination in destinations:
+                yield family, source, destination
+
+
+def _entries(rule: Rule, bridges: t.Mapping[str, str]) -> list[Entry]:
+    """Expand a rule into one entry for each zone, source and destination."""
+    base = Entry(_verdict(rule), rule.index, protocols=rule.protocols, ports=rule.ports)
+    if rule.target_network is not None:
+        base = replace(base, oifs=(bridges[rule.target_network],))
+    entries = []
+    for zone in rule.zones:
+        for family, source, destination in _families(rule, zone.sources4, zone.sources6):
+            entries.append(
+                replace(base, iifs=zone.interfaces, family=family, source=source, destination=destination)
+            )
+    for network in rule.networks:
+        iifs = () if network == CONTAINERS else (bridges[network],)
+        for family, _source, destination in _families(rule, (), ()):
+            entries.append(replace(base, iifs=iifs, family=family, destination=destination))
+    return entries
+
+
+def _check_networks(policy: Policy, state: HostState) -> None:
+    errors = []
+    known = ", ".join(sorted(state.networks)) or "none"
+    for rule in policy.rules:
+        named = [("from", name) for name in rule.networks if name != CONTAINERS]
+        if rule.target_network is not None:
+            named.append(("to", rule.target_network))
+        for key, name in named:
+            if name not in state.networks:
+                where = "Docker has no such bridge network" if state.docker_known else "Docker cannot be asked now"
+                errors.append(f"{rule.path}.{key}: network '{name}' is unknown, {where}; known are {known}")
+    if errors:
+        raise PolicyError(errors)
+
+
+def _warnings(policy: Policy, state: HostState, foreign: tuple[str, ...]) -> list[str]:
+    found = []
+    named = [(f"docker_firewall_zones.{zone.name}.interfaces", zone.interfaces) for zone in policy.zones.values()]
+    named.append(("docker_firewall_outside_interfaces", policy.outside_interfaces))
+    for path, patterns in named:
+        for pattern in patterns:
+            if not any(_interfaces.matches(pattern, name) for name in state.interfaces):
+                found.append(f"{path}: no interface of this host matches '{pattern}' now")
+    for name in foreign:
+        found.append(
+            f"docker_firewall_bridges: '{name}' looks like a bridge of Docker's but is not one; it counts as outside"
+        )
+    return found
+
+
+def _published_groups(entries: t.Sequence[Entry], sets: list[Set]) -> tuple[list[Chain], list[str]]:
+    """Compile the second layer for published ports.
+
+    The port the client dialled is read from conntrack (`ct original proto-dst`). nft 1.0.6 cannot
+    put it into a concatenation or a typed set, but an anonymous map to chains works, so ports
+    that have the same clients share a chain.
+    """
+    by_protocol: dict[str, list[tuple[Interval, Entry]]] = {}
+    for entry in entries:
+        for protocol in entry.protocols or ():
+            for port in entry.ports if entry.ports is not None else (ALL_PORTS,):
+                by_protocol.setdefault(protocol, []).append((port, entry))
+    chains: list[Chain] = []
+    maps: list[str] = []
+    names: dict[tuple[Entry, ...], str] = {}
+    for protocol in sorted(by_protocol):
+        mapped: list[list[t.Any]] = []
+        for port, covering in _intervals.slabs(by_protocol[protocol]):
+            content = tuple(
+                replace(entry, protocols=None, ports=None, rule=0, verdict=Verdict(entry.verdict.action))
+                for entry in covering
+            )
+            content = tuple(dict.fromkeys(content))
+            if content not in names:
+                names[content] = f"published_{protocol}_{port[0]}"
+                plain = [
+                    replace(entry, protocols=None, ports=None, verdict=Verdict(entry.verdict.action))
+                    for entry in covering
+                ]
+                chains.append(Chain(names[content], _dialled_rules(names[content], plain, sets)))
+            name = names[content]
+            if mapped and mapped[-1][1] == name and mapped[-1][0][1] + 1 == port[0]:
+                mapped[-1][0] = (mapped[-1][0][0], port[1])
+            else:
+                mapped.append([port, name])
+        elements = ", ".join(f"{_intervals.number_text(port)} : goto {name}" for port, name in mapped)
+        maps.append(f"meta l4proto {protocol} ct original proto-dst vmap {{ {elements} }}")
+    return chains, maps
+
+
+def _dialled_rules(name: str, entries: t.Sequence[Entry], sets: list[Set]) -> list[str]:
+    """Compile the clients of one group of ports, in order; the address they dialled comes from conntrack."""
+    rules: list[str] = []
+    batch: list[Entry] = []
+    place: tuple[int | None, Interval | None] = (None, None)
+
+    def flush() -> None:
+        if not batch:
+            return
+        extra = ""
+        if place[1] is not None:
+            word = "ip" if place[0] == 4 else "ip6"
+            extra = f"ct original {word} daddr {_intervals.address_text(place[1], place[0] or 4)} "
+        prefix = name if not rules else f"{name}_{len(rules)}"
+        rules.extend(compile_entries(prefix, list(batch), sets, stateful=False, extra=extra))
+        batch.clear()
+
+    for entry in entries:
+        where = (entry.family if entry.destination is not None else None, entry.destination)
+        if where != place:
+            flush()
+            place = where
+        batch.append(replace(entry, destination=None))
+    flush()
+    rules.append("counter drop")
+    return rules
+
+
+def _outside_chain(policy: Policy, entries: t.Sequence[Entry], state: HostState, sets: list[Set]) -> Chain:
+    """Compile what outsiders may dial on the host's own addresses."""
+    ping4, ping6 = (", echo-request", ", echo-request") if policy.ping else ("", "")
+    chain = Chain(
+        "outside",
+        [
+            "ip daddr 127.0.0.0/8 counter drop",
+            "fib daddr type unicast accept",
+            f"icmp type {{ {_ICMP4}{ping4} }} accept",
+            f"icmpv6 type {{ {_ICMP6}{ping6} }} accept",
+            "meta l4proto igmp accept",
+            "udp sport 67 udp dport 68 accept",
+            "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept",
+        ],
+    )
+    chain.rules += compile_entries("outside", entries, sets)
+    log = "bulkhead outside: " if policy.log_drops else None
+    if policy.host_default == "drop":
+        chain.rules += default_rules("drop", log)
+    elif state.published:
+        closed = [
+            Entry(Verdict("drop", log), 0, protocols=(protocol,), ports=((port, port),))
+            for protocol, port in sorted(state.published)
+        ]
+        chain.rules += [rule.split(" comment ")[0] for rule in compile_entries("published_now", closed, sets)]
+    return chain
+
+
+def compile_policy(policy: Policy, state: HostState, table: str = TABLE) -> Ruleset:
+    """Compile the own table.
+
+    Raises PolicyError where a rule names a Docker network that the host does not have.
+    """
+    _check_networks(policy, state)
+    by_target: dict[str, list[Entry]] = {}
+    for rule in policy.rules:
+        target = "containers_to_host" if rule.target == "host" and rule.networks else rule.target
+        by_target.setdefault(target, []).extend(_entries(rule, state.networks))
+    outside = [
+        entry
+        for rule in policy.rules
+        if rule.target in ("host", "published") and not rule.networks
+        for entry in _entries(rule, state.networks)
+    ]
+    bridges, foreign = _interfaces.bridge_sets(policy.bridges, state.networks.values(), state.interfaces)
+    if not state.docker_known:
+        foreign = ()
+    ruleset = Ruleset("inet", table, warnings=_warnings(policy, state, foreign))
+    wildcard = any(name.endswith("*") for name in bridges)
+    ruleset.sets.append(Set("docker_bridges", "ifname", tuple(f'"{name}"' for name in bridges), wildcard))
+
+    def split(chain: Chain, direction: str, docker: str, outside: str) -> None:
+        """Send packets from (or to) Docker's bridges one way, all others another way."""
+        if foreign:
+            chain.rules.append(f"{direction} {quoted(foreign)} {outside}")
+        chain.rules.append(f"{direction} @docker_bridges {docker}")
+        if policy.outside_interfaces and direction == "iifname":
+            chain.rules.append(f"{direction} {quoted(policy.outside_interfaces)} {outside}")
+        else:
+            chain.rules.append(outside)
+
+    def log(words: str) -> str | None:
+        return f"bulkhead {words}: " if policy.log_drops else None
+
+    prerouting = Chain("prerouting", hook="prerouting", priority=PREROUTING)
+    prerouting.rules += ['iifname "lo" accept', "ct state established,related accept"]
+    split(prerouting, "iifname", "accept", "goto outside")
+
+    inbound = Chain("input", hook="input", priority=FILTER)
+    inbound.rules += ['iifname "lo" accept', "ct state established,related accept"]
+    if foreign:
+        inbound.rules.append(f"iifname {quoted(foreign)} accept")
+    inbound.rules.append("iifname @docker_bridges goto containers_to_host")
+
+    to_host = Chain("containers_to_host")
+    to_host.rules += [
+        "icmp type { destination-unreachable, time-exceeded, parameter-problem, echo-request } accept",
+        f"icmpv6 type {{ {_ICMP6}, echo-request }} accept",
+    ]
+    to_host.rules += compile_entries(
+        "containers_to_host", by_target.get("containers_to_host", []), ruleset.sets
+    )
+    to_host.rules += default_rules(policy.containers_to_host_default, log("container to host"))
+
+    forward = Chain("forward", hook="forward", priority=FILTER)
+    forward.rules.append("ct state established,related accept")
+    split(forward, "iifname", "goto from_containers", "goto from_outside")
+
+    from_containers = Chain("from_containers")
+    if foreign:
+        from_containers.rules.append(f"oifname {quoted(foreign)} goto egress")
+    from_containers.rules += ["oifname @docker_bridges accept", "goto egress"]
+
+    egress = Chain("egress", compile_entries("egress", by_target.get("egress", []), ruleset.sets))
+    egress.rules += default_rules(policy.egress_default, log("egress"))
+
+    from_outside = Chain("from_outside", ["ct status dnat goto published"])
+    # With bridge-nf-call-iptables=1 (Docker sets it for icc=false) frames that only cross a bridge come by here.
+    from_outside.rules += [f'iifname "{name}" oifname "{name}" accept' for name in state.other_bridges]
+    if foreign:
+        from_outside.rules.append(f"oifname {quoted(foreign)} goto routed")
+    from_outside.rules += ["oifname @docker_bridges goto networks", "goto routed"]
+
+    groups, maps = _published_groups(by_target.get("published", []), ruleset.sets)
+    published = Chain("published", maps + default_rules("drop", log("published")))
+
+    networks = Chain("networks", compile_entries("networks", by_target.get("network", []), ruleset.sets))
+    networks.rules += default_rules("drop", log("network"))
+
+    routed = Chain("routed", compile_entries("routed", by_target.get("routed", []), ruleset.sets))
+    routed.rules += default_rules(policy.routed_default, log("routed"))
+
+    ruleset.chains += [_outside_chain(policy, outside, state, ruleset.sets), to_host, egress]
+    ruleset.chains += groups + [published, networks, routed, from_containers, from_outside]
+    ruleset.chains += [prerouting, inbound, forward]
+    return ruleset
