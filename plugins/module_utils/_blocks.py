@@ -55,6 +55,7 @@ class Entry:
     destination: Interval | None = None
     protocols: tuple[str, ...] | None = None
     ports: tuple[Interval, ...] | None = None
+    comment: str | None = None
 
 
 def quoted(names: t.Iterable[str]) -> str:
@@ -186,7 +187,11 @@ def _rule_numbers(entries: t.Sequence[Entry]) -> str:
     numbers = _intervals.merge((entry.rule, entry.rule) for entry in entries)
     text = ",".join(_intervals.number_text(number) for number in numbers)
     text = text if len(text) <= 60 else text[:57] + "..."
-    return f' comment "docker_firewall_rules[{text}]"'
+    text = f"docker_firewall_rules[{text}]"
+    if len({entry.rule for entry in entries}) == 1 and entries[0].comment:
+        # The kernel keeps at most 128 bytes of a comment.
+        text = f"{text} {entries[0].comment}".encode("utf-8")[:120].decode("utf-8", "ignore")
+    return f' comment "{text}"'
 
 
 def _run(

@@ -88,7 +88,7 @@ def _families(
 
 def _entries(rule: Rule, bridges: t.Mapping[str, str]) -> list[Entry]:
     """Expand a rule into one entry for each zone, source and destination."""
-    base = Entry(_verdict(rule), rule.index, protocols=rule.protocols, ports=rule.ports)
+    base = Entry(_verdict(rule), rule.index, protocols=rule.protocols, ports=rule.ports, comment=rule.comment)
     if rule.target_network is not None:
         base = replace(base, oifs=(bridges[rule.target_network],))
     entries = []
@@ -153,7 +153,9 @@ def _published_groups(entries: t.Sequence[Entry], sets: list[Set]) -> tuple[list
         mapped: list[list[t.Any]] = []
         for port, covering in _intervals.slabs(by_protocol[protocol]):
             content = tuple(
-                replace(entry, protocols=None, ports=None, rule=0, verdict=Verdict(entry.verdict.action))
+                replace(
+                    entry, protocols=None, ports=None, rule=0, comment=None, verdict=Verdict(entry.verdict.action)
+                )
                 for entry in covering
             )
             content = tuple(dict.fromkeys(content))

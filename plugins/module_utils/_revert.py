@@ -1,0 +1,134 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private to the collection: a timer on the host that puts the old table back.
+
+systemd owns the timer, so that it outlives this process, the connection and the controller.
+Everything it needs lies in /run, so that after a reboot there is nothing left to revert: the
+disk still has the old table. May change at any time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import time
+import typing as t
+from contextlib import contextmanager
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files, _nft_text
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import RunnerLike
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable
+
+RUN_DIRECTORY = "/run/bulkhead"
+
+
+class RevertError(Exception):
+    """The timer cannot be armed, or what it would have kept is gone; the message says which."""
+
+
+class Revert:
+    """The pending confirmation of one table."""
+
+    def __init__(self, runner: RunnerLike, table: OwnTable, root: str = "") -> None:
+        self.runner = runner
+        self.table = table
+        self.directory = root + RUN_DIRECTORY
+        self.name = f"{table.family}-{table.name}"
+        self.unit = f"bulkhead-revert-{self.name}"
+
+    def _path(self, kind: str) -> str:
+        return f"{self.directory}/{self.name}.{kind}"
+
+    @contextmanager
+    def lock(self) -> t.Iterator[None]:
+        """Keep two runs from changing the table at once; the second one waits."""
+        _files.private_directory(self.directory)
+        handle = os.open(f"{self.directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def pending(self) -> dict[str, t.Any] | None:
+        """Give the record of an apply that waits for its confirmation."""
+        text = _files.read(self._path("pending"))
+        if text is None:
+            return None
+        if self._state(f"{self.unit}.timer") not in ("active", "activating"):
+            return None
+        record = json.loads(text)
+        return record if isinstance(record, dict) else None
+
+    def _state(self, unit: str) -> str:
+        return self.runner.run(["systemctl", "is-active", unit], check=False).stdout.strip()
+
+    def arm(self, seconds: int, applied: str) -> dict[str, t.Any]:
+        """Start the timer that puts back the table as it is now.
+
+        `applied` is the canonical form of what is going to be loaded. Raises RevertError, and TableError
+        where the present table could not be loaded again.
+        """
+        script = _nft_text.replace_script(self.table.family, self.table.name, self.table.restorable())
+        self.table.check(script)
+        record = {"token": secrets.token_hex(16), "seconds": seconds, "applied": applied}
+        _files.private_directory(self.directory)
+        _files.write(self._path("revert.nft"), script, 0o600)
+        _files.write(self._path("pending"), json.dumps(record), 0o600)
+        nft = self.runner.find("nft") or "/usr/sbin/nft"
+        # A unit of an earlier revert that failed would be in the way.
+        self.runner.run(["systemctl", "reset-failed", f"{self.unit}.service"], check=False)
+        self.runner.run(
+            [
+                "systemd-run",
+                f"--unit={self.unit}",
+                "--description=Put back the nftables table that an unconfirmed apply replaced",
+                f"--on-active={seconds}s",
+                "--timer-property=AccuracySec=100ms",
+                "--collect",
+                nft,
+                "-f",
+                self._path("revert.nft"),
+            ]
+        )
+        return record
+
+    def disarm(self) -> None:
+        """Stop the timer and forget the old table."""
+        self.runner.run(["systemctl", "stop", f"{self.unit}.timer"], check=False)
+        for kind in ("pending", "revert.nft"):
+            _files.remove(self._path(kind))
+
+    def confirm(self, token: str) -> None:
+        """Keep what was applied: stop the timer and make sure that it did not run.
+
+        Raises RevertError when there is nothing to confirm or the old table is back.
+        """
+        text = _files.read(self._path("pending"))
+        record = json.loads(text) if text is not None else None
+        if not isinstance(record, dict) or not secrets.compare_digest(str(record.get("token")), token):
+            raise RevertError("there is no apply with this confirmation on the host; a reboot or another run ended it")
+        self.runner.run(["systemctl", "stop", f"{self.unit}.timer"], check=False)
+        # A revert that has begun is let finish, so that what is compared is what stays.
+        while self._state(f"{self.unit}.service") in ("activating", "active", "deactivating"):
+            time.sleep(0.05)
+        if self.table.live() != record["applied"]:
+            raise RevertError(
+                "the confirmation came too late: the host has put back the table it had before;"
+                " nothing on disk was changed"
+            )
+        self.disarm()
+
+    def now(self, token: str) -> None:
+        """Put the old table back at once, if the apply is still unconfirmed."""
+        record = self.pending()
+        if record is None or not secrets.compare_digest(str(record.get("token")), token):
+            raise RevertError("there is no apply with this confirmation on the host; it has already been reverted")
+        self.runner.run(["nft", "-f", self._path("revert.nft")])
+        self.disarm()
