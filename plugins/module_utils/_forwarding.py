@@ -206,9 +206,8 @@ def _listening_interfaces(tree: SysctlTree, file_text: str, named: set[str]) -> 
     # A recorded interface that is away just now (a USB adapter, a VLAN not yet up) keeps its line.
     found = {name for name in recorded | named if name not in present}
     for name in present:
-        if name in named:
-            found.add(name)
-        elif name in announced | recorded and tree.get(accept_ra_key(name)) != "0":
+        listening = name in announced | recorded and tree.get(accept_ra_key(name)) != "0"
+        if listening or name in named:
             found.add(name)
     return sorted(found)
 

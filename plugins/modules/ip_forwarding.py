@@ -171,7 +171,6 @@ msg:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._forwarding import (
     SYSCTL_FILE,
     Plan,
@@ -219,12 +218,12 @@ def _message(state: str, plan: Plan) -> str:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=dict(
-            ipv4=dict(type="bool", default=True),
-            ipv6=dict(type="str", default="auto", choices=["auto", "true", "false"]),
-            accept_ra=dict(type="list", elements="str", default=[]),
-            state=dict(type="str", default="present", choices=["present", "absent"]),
-        ),
+        argument_spec={
+            "ipv4": {"type": "bool", "default": True},
+            "ipv6": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]},
+            "accept_ra": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
+        },
         supports_check_mode=True,
     )
     params = module.params
@@ -232,9 +231,13 @@ def main() -> None:
         for name in params["accept_ra"]:
             # What the kernel takes as an interface name; anything else could lead out of its directory.
             if not 0 < len(name) <= 15 or "/" in name or name in (".", "..") or any(c.isspace() for c in name):
-                module.fail_json(msg=f"accept_ra: {name!r} is not an interface name (1 to 15 characters, no / or space)")
+                module.fail_json(
+                    msg=f"accept_ra: {name!r} is not an interface name (1 to 15 characters, no / or space)"
+                )
         if not params["ipv4"] and params["ipv6"] == "false":
-            module.fail_json(msg="ipv4 and ipv6 are both false: nothing is left to forward (state=absent removes the file)")
+            module.fail_json(
+                msg="ipv4 and ipv6 are both false: nothing is left to forward (state=absent removes the file)"
+            )
 
     tree = SysctlTree()
     try:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, bulkhead contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -8,6 +7,7 @@
 
 Stands in for the LAN's router: a default route and one prefix for address autoconfiguration.
 """
+
 from __future__ import annotations
 
 import ipaddress
