@@ -142,8 +142,8 @@ class Runner:
             os.close(home)
 
 
-def _text(raw: bytes | None) -> str:
-    return (raw or b"").decode("utf-8", "replace")
+def _text(raw: bytes | str | None) -> str:
+    return raw if isinstance(raw, str) else (raw or b"").decode("utf-8", "replace")
 
 
 def _own_namespace() -> str:

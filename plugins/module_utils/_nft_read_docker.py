@@ -1,0 +1,291 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find what in a ruleset cuts Docker off, or what Docker lost.
+
+Private to the collection: not meant to be used from anywhere else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any, Iterator
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Chain, Rule, Ruleset, Table
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_hooks import owner_of
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import DockerPresence, Finding
+
+_NETWORK_CHAIN = "filter-forward-in__"
+_FINAL = ("accept", "drop", "reject", "return", "jump", "goto", "continue")
+_NO_CONDITION = (*_FINAL, "counter", "log", "comment", "mangle")
+
+
+def docker_bridges_in(ruleset: Ruleset) -> set[str]:
+    """Bridges that Docker's own rules name, so that renamed ones are known too."""
+    names: set[str] = set()
+    for table in ruleset.tables:
+        if owner_of(table) == "docker":
+            names.update(
+                chain.name[len(_NETWORK_CHAIN) :] for chain in table.chains if chain.name.startswith(_NETWORK_CHAIN)
+            )
+        elif table.name == "filter" and table.chain("DOCKER") is not None:
+            for chain in table.chains:
+                for rule in chain.rules:
+                    if ("jump", "DOCKER") in _verdicts(rule):
+                        names.update(value for key, value in _interface_matches(rule) if key == "oifname")
+    return names
+
+
+def forward_drops(ruleset: Ruleset, presence: DockerPresence) -> Iterator[Finding]:
+    """Forward chains that drop what they do not know and know nothing of Docker's bridges."""
+    bridges = {*presence.bridges, *docker_bridges_in(ruleset)}
+    if not bridges and not presence.running:
+        return
+    docker_v6 = _docker_has_v6(ruleset, presence)
+    for table in ruleset.tables:
+        if table.family not in ("ip", "ip6", "inet") or owner_of(table) in ("docker", "bulkhead"):
+            continue
+        if table.family == "ip6" and not docker_v6:
+            continue
+        for chain in table.chains:
+            if chain.hook != "forward" or chain.type != "filter":
+                continue
+            how = _how_it_drops(table, chain)
+            if how and not _Accepts(table, bridges, presence).anywhere_in(chain):
+                yield Finding(
+                    "FORWARD_DROP_CUTS_DOCKER",
+                    f"Forward chain {chain.name} of table {table.label} drops what it does not accept ({how}) and "
+                    f"accepts nothing for Docker's bridges: published ports and the containers' way out are cut, "
+                    f"whatever Docker's own chains accept.",
+                    f"{table.label} {chain.name}",
+                    "Leave the decision about Docker's traffic to the role's table and set this chain to policy "
+                    'accept, or accept the bridges in it (oifname "docker0", oifname "br-*" and iifname likewise).',
+                )
+
+
+def rules_missing(
+    ruleset: Ruleset, presence: DockerPresence, legacy: tuple[str, ...] = (), managed: bool = True
+) -> Iterator[Finding]:
+    """Docker runs, and the rules it made at its start are no longer loaded."""
+    if not presence.running or not presence.bridges or not managed or "nat" in legacy:
+        return
+    native = ruleset.table("ip", "docker-bridges")
+    if native is not None:
+        hooks = {chain.hook for chain in native.chains}
+        lost = [hook for hook in ("prerouting", "forward", "postrouting") if hook not in hooks]
+        if lost:
+            yield _missing(f"table ip docker-bridges has no base chain at {' and '.join(lost)}", "ip docker-bridges")
+        return
+    nat = ruleset.table("ip", "nat")
+    if nat is None or nat.chain("DOCKER") is None:
+        yield _missing("there is no chain DOCKER in table ip nat and no table ip docker-bridges", "ip nat DOCKER")
+        return
+    prerouting = nat.chain("PREROUTING")
+    if prerouting is None or not any(("jump", "DOCKER") in _verdicts(rule) for rule in prerouting.rules):
+        yield _missing("nothing in table ip nat PREROUTING jumps to chain DOCKER", "ip nat PREROUTING")
+
+
+def _missing(what: str, where: str) -> Finding:
+    return Finding(
+        "DOCKER_RULES_MISSING",
+        f"Docker runs, but its rules are gone: {what}. Somebody flushed them after Docker started; Docker does not "
+        f"notice. Published ports are then answered by docker-proxy on the input path, and container addresses may "
+        f"be reachable directly on all ports.",
+        where,
+        "Run `systemctl restart docker` (containers go on running with live-restore), and see to it that nothing "
+        "uses `flush ruleset` on this host.",
+    )
+
+
+def _docker_has_v6(ruleset: Ruleset, presence: DockerPresence) -> bool:
+    if any(":" in prefix and not prefix.startswith("fe80:") for each in presence.bridges.values() for prefix in each):
+        return True
+    for table in ruleset.tables:
+        if table.family == "ip6" and (owner_of(table) == "docker" or table.chain("DOCKER") is not None):
+            return True
+    return False
+
+
+def _how_it_drops(table: Table, chain: Chain) -> str | None:
+    if chain.policy == "drop":
+        return "policy drop"
+    last = _last_drop(table, chain, set())
+    return None if last is None else f"last rule: {last.text or f'handle {last.handle}'}"
+
+
+def _last_drop(table: Table, chain: Chain, seen: set[str]) -> Rule | None:
+    """The unconditional drop or reject a packet ends at that nothing before it took."""
+    if not chain.rules or chain.name in seen:
+        return None
+    rule = chain.rules[-1]
+    if not _unconditional(rule):
+        return None
+    for verdict, target in _verdicts(rule):
+        if verdict in ("drop", "reject"):
+            return rule
+        if verdict in ("jump", "goto"):
+            further = table.chain(target)
+            if further is not None:
+                return _last_drop(table, further, {*seen, chain.name})
+    return None
+
+
+class _Accepts:
+    """Looks through a chain and what it jumps to for an accept that Docker's traffic can meet.
+
+    What cannot be decided from the ruleset (a named set of interfaces, an xt match nft cannot translate) counts as
+    an accept: the warning is for chains that surely know nothing of Docker.
+    """
+
+    def __init__(self, table: Table, bridges: set[str], presence: DockerPresence) -> None:
+        self.table = table
+        self.bridges = bridges
+        prefixes = [prefix for each in presence.bridges.values() for prefix in each]
+        self.networks = [ipaddress.ip_network(prefix, strict=False) for prefix in prefixes]
+        self.seen: set[tuple[str, bool]] = set()
+
+    def anywhere_in(self, chain: Chain, for_docker: bool = False) -> bool:
+        if (chain.name, for_docker) in self.seen:
+            return False
+        self.seen.add((chain.name, for_docker))
+        return any(self._rule(rule, for_docker) for rule in chain.rules)
+
+    def _rule(self, rule: Rule, for_docker: bool) -> bool:
+        for_docker = for_docker or self._meant_for_docker(rule)
+        for verdict, target in _verdicts(rule):
+            if verdict == "accept" and (for_docker or _unconditional(rule)):
+                return True
+            if verdict in ("jump", "goto"):
+                further = self.table.chain(target)
+                if further is not None and self.anywhere_in(further, for_docker):
+                    return True
+        return False
+
+    def _meant_for_docker(self, rule: Rule) -> bool:
+        for statement in rule.expr:
+            if not isinstance(statement, dict):
+                continue
+            if "xt" in statement and self._xt(statement["xt"], rule.text):
+                return True
+            if "match" in statement and self._match(statement["match"]):
+                return True
+            if "vmap" in statement and self._vmap(statement["vmap"]):
+                return True
+        return False
+
+    def _match(self, match: dict[str, Any]) -> bool:
+        left, right, negated = match.get("left"), match.get("right"), match.get("op") == "!="
+        key = _meta_key(left)
+        if key in ("iifname", "oifname", "iif", "oif"):
+            named = any(self._is_bridge(value) for value in _values(right))
+            return named != negated
+        if key == "mark":
+            return True
+        if isinstance(left, dict) and "ct" in left:
+            words = [str(value) for value in _values(right)]
+            return left["ct"].get("key") in ("mark", "status") and (left["ct"]["key"] == "mark" or "dnat" in words)
+        if isinstance(left, dict) and "payload" in left and left["payload"].get("field") in ("saddr", "daddr"):
+            return any(self._is_container(value) for value in _values(right)) != negated
+        if isinstance(left, dict) and "&" in left:
+            return self._match({**match, "left": left["&"][0]})
+        return False
+
+    def _vmap(self, vmap: dict[str, Any]) -> bool:
+        if _meta_key(vmap.get("key")) not in ("iifname", "oifname"):
+            return False
+        data = vmap.get("data")
+        if not isinstance(data, dict) or "set" not in data:
+            return True
+        return any(self._is_bridge(pair[0]) for pair in data["set"] if isinstance(pair, list))
+
+    @staticmethod
+    def _xt(value: Any, text: str | None) -> bool:
+        if not isinstance(value, dict) or value.get("type") != "match":
+            return False
+        if text is None or "xt match" in text:
+            return True
+        return value.get("name") in ("mark", "connmark") or "dnat" in text
+
+    def _is_bridge(self, value: Any) -> bool:
+        if not isinstance(value, str):
+            return False
+        if value.startswith("@"):
+            return True
+        if value.endswith("*"):
+            return any(name.startswith(value[:-1]) for name in (*self.bridges, "docker0", "br-"))
+        return value in self.bridges
+
+    def _is_container(self, value: Any) -> bool:
+        if isinstance(value, str) and value.startswith("@"):
+            return True
+        if isinstance(value, dict) and "prefix" in value:
+            value = f"{value['prefix'].get('addr')}/{value['prefix'].get('len')}"
+        elif isinstance(value, dict) and "range" in value:
+            value = value["range"][0]
+        try:
+            given = ipaddress.ip_network(str(value), strict=False)
+        except ValueError:
+            return False
+        return any(given.version == known.version and given.overlaps(known) for known in self.networks)
+
+
+def _verdicts(rule: Rule) -> list[tuple[str, str]]:
+    """The verdicts a rule can end in, with the chain for jump and goto; those of a verdict map included."""
+    found: list[tuple[str, str]] = []
+    for statement in rule.expr:
+        if not isinstance(statement, dict):
+            continue
+        found.extend(_verdict(statement))
+        xt = statement.get("xt")
+        if isinstance(xt, dict) and xt.get("type") == "target" and xt.get("name") == "REJECT":
+            found.append(("reject", ""))
+        data = statement["vmap"].get("data") if "vmap" in statement else None
+        if isinstance(data, dict) and isinstance(data.get("set"), list):
+            for pair in data["set"]:
+                if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], dict):
+                    found.extend(_verdict(pair[1]))
+    return found
+
+
+def _verdict(statement: dict[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    for name in _FINAL:
+        if name in statement:
+            value = statement[name]
+            found.append((name, value.get("target", "") if isinstance(value, dict) else ""))
+    return found
+
+
+def _unconditional(rule: Rule) -> bool:
+    for statement in rule.expr:
+        if not isinstance(statement, dict):
+            return False
+        xt = statement.get("xt")
+        if isinstance(xt, dict) and xt.get("type") == "target":
+            continue
+        if not any(name in _NO_CONDITION for name in statement):
+            return False
+    return True
+
+
+def _interface_matches(rule: Rule) -> Iterator[tuple[str, str]]:
+    for statement in rule.expr:
+        match = statement.get("match") if isinstance(statement, dict) else None
+        if isinstance(match, dict) and match.get("op") != "!=":
+            key = _meta_key(match.get("left"))
+            if key in ("iifname", "oifname"):
+                for value in _values(match.get("right")):
+                    if isinstance(value, str):
+                        yield key, value
+
+
+def _meta_key(left: Any) -> str | None:
+    return left["meta"].get("key") if isinstance(left, dict) and isinstance(left.get("meta"), dict) else None
+
+
+def _values(right: Any) -> list[Any]:
+    if isinstance(right, dict) and "set" in right:
+        right = right["set"]
+    if isinstance(right, list):
+        return [value["elem"].get("val") if isinstance(value, dict) and "elem" in value else value for value in right]
+    return [right]
