@@ -165,7 +165,7 @@ table_changed:
   type: bool
   sample: true
 table_difference:
-  description: The lines in which the kernel's table differed, at most 200 of them.
+  description: The lines in which the kernel's table differed, at most 50 of them.
   returned: when RV(table_changed=true)
   type: list
   elements: str
@@ -213,7 +213,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner i
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import TableError
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,30}$")
-SHOWN_LINES = 200
+SHOWN_LINES = 50
 
 
 def argument_spec() -> dict[str, t.Any]:
