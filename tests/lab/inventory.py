@@ -43,6 +43,8 @@ def host_variables(lab: Lab, name: str) -> dict[str, t.Any]:
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(lab.key),
         "ansible_ssh_executable": _wrapper(lab, "ssh", lab.peer.namespace.name, "ssh"),
+        # sftp and scp would start outside the neighbour's namespace once no shared connection is open.
+        "ansible_ssh_transfer_method": "piped",
         "ansible_ssh_args": _SSH,
         "ansible_control_path_dir": str(lab.directory / "cp"),
         "ansible_python_interpreter": "/usr/bin/python3",
