@@ -17,6 +17,20 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state im
 
 _NETWORK_CHAIN = "filter-forward-in__"
 _FINAL = ("accept", "drop", "reject", "return", "jump", "goto", "continue")
+#: Matches of iptables that never are about Docker.
+_HARMLESS_XT = (
+    "tcp",
+    "udp",
+    "multiport",
+    "icmp",
+    "icmp6",
+    "limit",
+    "hashlimit",
+    "recent",
+    "comment",
+    "time",
+    "pkttype",
+)
 _NO_CONDITION = (*_FINAL, "counter", "log", "comment", "mangle")
 
 
@@ -201,6 +215,8 @@ class _Accepts:
     @staticmethod
     def _xt(value: Any, text: str | None) -> bool:
         if not isinstance(value, dict) or value.get("type") != "match":
+            return False
+        if value.get("name") in _HARMLESS_XT:
             return False
         if text is None or "xt match" in text:
             return True
