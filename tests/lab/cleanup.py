@@ -17,7 +17,8 @@ def remove(lab: str) -> None:
     """End its processes, delete its namespaces, unmount and delete its disks."""
     paths.check_lab_name(lab)
     names = netns.names(paths.prefix(lab))
-    machine.remove_cgroup(machine.cgroup(lab))
+    for root in paths.cgroup_roots():
+        machine.remove_cgroup(root / lab)
     namespaces = {netns.identity(netns.guard(netns.DIRECTORY / name)) for name in names}
 
     def nobody_left() -> bool:
@@ -29,10 +30,10 @@ def remove(lab: str) -> None:
     wait_for(f"no process of lab {lab} is left", nobody_left, 20)
     for name in names:
         run(["ip", "netns", "delete", name])
-        machine.remove_traces(name)
+    machine.remove_traces(names, sorted((paths.DISKS / lab).glob("*/root")))
     destroy(paths.DISKS / lab)
     shutil.rmtree(state.directory(lab), ignore_errors=True)
-    for parent in (paths.RUN, paths.DISKS, paths.cgroup_root()):
+    for parent in (paths.RUN, paths.DISKS, *paths.cgroup_roots()):
         try:
             parent.rmdir()
         except OSError:  # another lab is there, or nothing is

@@ -18,11 +18,13 @@ if t.TYPE_CHECKING:
     from lab.host import Host
 
 IMAGE = "lab/web"
-_APPLETS = "sh httpd nc wget udpsvd dd cat sleep ip ping ping6 nslookup ps echo mkdir ls id true".split()
+_APPLETS = "sh httpd nc wget cat sleep ip ping ping6 nslookup ps echo mkdir ls id true".split()
 HTTP = 80
 UDP = 82
-# One datagram in, the same out: each caller gets a process of its own that ends at once.
-_ECHO = f"udpsvd :: {UDP} dd bs=2048 count=1 2>/dev/null & "
+TCP_ECHO = 83
+# The host's /usr, read only, gives an echoing container the Python that busybox is not.
+_ECHO_OPTIONS = ("-v", "/usr:/usr:ro", "-e", f"UDP={UDP}", "-e", f"TCP={TCP_ECHO}")
+_ECHO_SCRIPT = Path(__file__).with_name("echo.py")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Container:
-    """A container that serves its own name on TCP port 80, and echoes on UDP port 82 when asked to.
+    """A container that serves its own name on TCP port 80; with `echo` also UDP port 82 and TCP port 83 echo.
 
     In `publish`, {address4} and {address6} stand for the host's own addresses.
     """
@@ -51,7 +53,7 @@ class Container:
     name: str
     publish: tuple[str, ...] = ()
     networks: tuple[str, ...] = ("bridge",)
-    udp: bool = False
+    echo: bool = False
     http_ports: tuple[int, ...] = (HTTP,)
     options: tuple[str, ...] = ()
 
@@ -63,7 +65,10 @@ class Container:
         argv += ["--network", self.networks[0], *self.options]
         for port in self.publish:
             argv += ["-p", port.format(address4=host.address4, address6=f"[{host.address6}]")]
-        return [*argv, IMAGE, "sh", "-c", (_ECHO if self.udp else "") + serve]
+        if self.echo:
+            argv += [*_ECHO_OPTIONS, "-e", f"SCRIPT={_ECHO_SCRIPT.read_text()}"]
+            serve = '/usr/bin/python3 -c "$SCRIPT" & ' + serve
+        return [*argv, IMAGE, "sh", "-c", serve]
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,12 @@ STANDARD = ContainerSet(
         Container("web", ("8080:80",)),
         Container("web80", ("80:80",)),
         Container("tls", ("443:80",), ("back",)),
-        Container("web6", ("8081:80", "8082:82/udp"), ("front",), udp=True),
+        Container("web6", ("8081:80", "8082:82/udp", "8083:83"), ("front",), echo=True),
         Container("bound", ("{address4}:8090:80",)),
         Container("lo", ("127.0.0.1:9001:80",)),
         Container("inner", (), ("sealed",)),
         Container("hostnet", (), ("host",), http_ports=(8888,)),
-        Container("unpub", (), ("front",), udp=True),
+        Container("unpub", (), ("front",), echo=True),
         Container("multi", ("8085:80",), ("front", "back")),
         Container("range", ("7000-7003:7000-7003",), ("back",), http_ports=(7000, 7001, 7002, 7003)),
     ),
@@ -114,9 +119,10 @@ def archive(busybox: Path) -> bytes:
         entry = tarfile.TarInfo("bin/busybox")
         entry.size, entry.mode = len(data), 0o755
         tar.addfile(entry, io.BytesIO(data))
-        for applet in _APPLETS:
-            entry = tarfile.TarInfo(f"bin/{applet}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+        links = {f"bin/{applet}": "busybox" for applet in _APPLETS}
+        for name, linkname in {**links, "lib": "usr/lib", "lib64": "usr/lib64"}.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, linkname
             tar.addfile(entry)
     return out.getvalue()
 
@@ -204,6 +210,6 @@ def standard_targets(host: Host, wanted: ContainerSet = STANDARD) -> list[Target
             for address in own:
                 port = by_name[name].http_ports[0]
                 found.append({"proto": "tcp", "address": address, "port": port, "container": name, "direct": True})
-                if by_name[name].udp:
+                if by_name[name].echo:
                     found.append({"proto": "udp", "address": address, "port": UDP, "container": name, "direct": True})
     return found

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import typing as t
@@ -21,11 +22,7 @@ if t.TYPE_CHECKING:
 # dockerd and runc need these calls, which nspawn keeps from its machines by default.
 _CALLS = "add_key keyctl request_key bpf perf_event_open"
 _SETTINGS = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
-
-
-def cgroup(lab: str, host: str | None = None) -> Path:
-    directory = paths.cgroup_root() / lab
-    return directory if host is None else directory / host
+_NSPAWN = Path("/run/systemd/nspawn")
 
 
 def _make_cgroup(directory: Path) -> None:
@@ -37,21 +34,37 @@ def _make_cgroup(directory: Path) -> None:
                 (parent / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
+def _below(directory: Path) -> list[Path]:
+    """A cgroup and all in it, the innermost first; others may remove some meanwhile."""
+    return [Path(path) for path, _dirs, _files in os.walk(directory, topdown=False)]
+
+
+def _members(cgroup: Path) -> list[int]:
+    try:
+        return [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split() if pid != "0"]
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ENODEV):
+            return []
+        raise
+
+
 def remove_cgroup(directory: Path) -> None:
     """Kill what still runs in a cgroup and below, and remove it."""
-    if not directory.is_dir():
-        return
-    below = sorted((Path(path) for path, _dirs, _files in os.walk(directory)), key=lambda path: -len(path.parts))
 
-    def empty() -> bool:
-        left = [int(pid) for path in below for pid in (path / "cgroup.procs").read_text().split() if pid != "0"]
-        for pid in left:
-            kill(pid)
-        return not left
+    def gone() -> bool:
+        for cgroup in _below(directory):
+            for pid in _members(cgroup):
+                kill(pid)
+            try:
+                cgroup.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                if exc.errno != errno.EBUSY:
+                    raise
+        return not directory.exists()
 
-    wait_for(f"no process is left in {directory}", empty, 20)
-    for path in below:
-        path.rmdir()
+    wait_for(f"the cgroup {directory} is gone", gone, 20)
 
 
 def start(host: Host) -> subprocess.Popen[bytes]:
@@ -70,7 +83,7 @@ def start(host: Host) -> subprocess.Popen[bytes]:
     ):
         if config.get(key):
             argv += [f"--bind-ro={config[key]}:{disk.find(*places)}"]
-    group = cgroup(host.lab.name, host.name)
+    group = paths.cgroup_root() / host.lab.name / host.name
     _make_cgroup(group)
 
     def enter() -> None:
@@ -102,12 +115,16 @@ def init_pid(nspawn: int) -> int | None:
     return None
 
 
-def remove_traces(machine: str) -> None:
-    """What nspawn itself leaves under /run for a machine that was killed."""
-    for directory in (Path("/run/systemd/nspawn/propagate") / machine, Path("/run/systemd/nspawn/unix-export") / machine):
-        try:
-            directory.rmdir()
-        except FileNotFoundError:
-            pass
-        except OSError as exc:
-            raise LabError(f"cannot remove {directory}: {exc}") from exc
+def remove_traces(machines: t.Iterable[str], roots: t.Iterable[Path]) -> None:
+    """What nspawn itself leaves under /run when it is killed."""
+    for machine in machines:
+        for parent in ("propagate", "unix-export"):
+            try:
+                (_NSPAWN / parent / machine).rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise LabError(f"cannot remove what nspawn left of {machine}: {exc}") from exc
+    for root in roots:
+        found = root.stat()
+        (_NSPAWN / "locks" / f"inode-{found.st_dev}:{found.st_ino}").unlink(missing_ok=True)

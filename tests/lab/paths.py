@@ -46,3 +46,8 @@ def cgroup_root() -> Path:
     """The cgroup v2 tree, whether the machine uses it alone or beside version 1."""
     unified = Path("/sys/fs/cgroup/unified")
     return (unified if (unified / "cgroup.procs").exists() else Path("/sys/fs/cgroup")) / "bulkhead-lab"
+
+
+def cgroup_roots() -> list[Path]:
+    """Everywhere a cgroup of a lab may be: systemd-nspawn copies it to the version 1 tree of systemd."""
+    return [cgroup_root(), Path("/sys/fs/cgroup/systemd/bulkhead-lab")]
