@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -94,6 +95,8 @@ def main() -> int:
     if unknown:
         parser.error(f"no such stage: {' '.join(unknown)}; the stages are: {' '.join(names)}")
     chosen = [stage for stage in STAGES if not options.stages or stage.name in options.stages]
+    # Ansible's tools start each other by name.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath)])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix="bulkhead-test-"))

@@ -6,14 +6,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
+import typing as t
 from pathlib import Path
 
 from run.report import Counts, from_junit
 from run.step import Step
 from run.tree import ROOT
 
+LIST = "tests/requirements-compat.txt"
 OLDER_CORES = ("2.17.14", "2.18.19")
 
 
@@ -28,15 +31,16 @@ def compat_steps(tree: Path, output: Path) -> list[Step]:
     for core in wanted_cores():
         venv = ROOT / f".venv-{core}"
         python = venv / "bin" / "python"
-        if not (venv / "ready").is_file():
+        ready = venv / ("ready-" + hashlib.sha256((ROOT / LIST).read_bytes()).hexdigest()[:12])
+        if not ready.is_file():
+            make = [sys.executable, "-m", "venv", "--clear"]
             pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
             steps += [
-                Step(f"{core}: virtual environment", [sys.executable, "-m", "venv", "--clear", str(venv)], ROOT),
-                Step(f"{core}: packages", [*pip, f"ansible-core=={core}", "-r", "tests/requirements-compat.txt"], ROOT),
-                Step(f"{core}: mark complete", ["touch", str(venv / "ready")], ROOT),
+                Step(f"{core}: virtual environment", [*make, str(venv)], ROOT, {}, prepared(None)),
+                Step(f"{core}: packages", [*pip, f"ansible-core=={core}", "-r", LIST], ROOT, {}, prepared(ready)),
             ]
         junit = output / f"compat-{core}.xml"
-        pytest = [str(python), "-m", "pytest", "-q", "-rs", "tests/unit", f"--junitxml={junit}", "-p", "no:cacheprovider"]
+        pytest = [str(python), "-m", "pytest", "-q", "-rs", "tests/unit", f"--junitxml={junit}"]
         steps.append(Step(f"{core}: unit tests", pytest, ROOT, {}, counter(junit)))
         env = {
             "ANSIBLE_COLLECTIONS_PATH": str(tree.parents[2]),
@@ -53,11 +57,24 @@ def compat_steps(tree: Path, output: Path) -> list[Step]:
     return steps
 
 
-def counter(junit: Path):  # noqa: ANN201 - the type is Step.count's
+def counter(junit: Path) -> t.Callable[[str, int, str], Counts]:
     """Count a pytest run by its JUnit file, which must not be one of an earlier run."""
     junit.unlink(missing_ok=True)
 
     def count(name: str, code: int, _output: str) -> Counts:
         return from_junit(name, code, junit)
+
+    return count
+
+
+def prepared(ready: Path | None) -> t.Callable[[str, int, str], Counts]:
+    """Count a step that only prepares: nothing when it works; then also mark the environment as complete."""
+
+    def count(name: str, code: int, _output: str) -> Counts:
+        if code != 0:
+            return Counts.bad(f"{name} (exit code {code})")
+        if ready is not None:
+            ready.touch()
+        return Counts()
 
     return count

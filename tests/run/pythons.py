@@ -37,9 +37,9 @@ def candidates(version: str) -> list[str]:
 
 def starts(path: str, version: str) -> Path | None:
     """Start the interpreter and ask it; a shim without the version behind it fails here."""
-    code = "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.prefix == sys.base_prefix); print(sys.executable)"
+    code = "import sys; print('%d.%d' % sys.version_info[:2], sys.prefix == sys.base_prefix, sys.executable)"
     try:
-        done = subprocess.run([path, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=20)
+        done = subprocess.run([path, "-c", code], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     answer = done.stdout.split()

@@ -70,7 +70,7 @@ def count_sanity(name: str, code: int, output: str) -> Counts:
     counts = Counts()
     started = len(re.findall(r'^Running sanity test "', output, re.MULTILINE))
     nothing_to_do = len(re.findall(r"^No tests applicable\.$", output, re.MULTILINE))
-    summary = re.search(r"^FATAL: The \d+ sanity test\(s\) listed below.*\n((?:[a-z0-9_-]+.*\n?)+)", output, re.MULTILINE)
+    summary = re.search(r"^FATAL: The \d+ sanity test\(s\) listed.*\n((?:[a-z0-9_-]+.*\n?)+)", output, re.MULTILINE)
     failed = [line for line in (summary.group(1).splitlines() if summary else []) if re.match(FAILED_LINE, line)]
     in_vain = 0
     for line in re.findall(r"^WARNING: (.*)$", output, re.MULTILINE):

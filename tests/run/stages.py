@@ -53,7 +53,7 @@ def unit(place: Place) -> list[Step]:
     title = "target-side files on Python 3.8"
     oldest = find_pythons().get("3.8")
     if oldest is None:
-        return [*steps, Step(title, skip="no Python 3.8 on this machine; ansible-test sanity checks the ones there are")]
+        return [*steps, Step(title, skip="no Python 3.8 on this machine; sanity checks the versions there are")]
     import ansible
 
     only_ansible = place.work / "only-ansible"
@@ -67,7 +67,11 @@ def unit(place: Place) -> list[Step]:
 
 def lint(place: Place) -> list[Step]:
     """Static checks, each with its own configuration file at the root."""
-    tree, tool = place.tree, lambda name: str(place.bin_dir / name)
+    tree = place.tree
+
+    def tool(name: str) -> str:
+        return str(place.bin_dir / name)
+
     types = {"MYPYPATH": f"{tree.parents[2]}:{tree / 'tests'}"}
     mypy = [tool("mypy"), "--cache-dir", str(place.output / "mypy"), "--config-file", str(tree / "pyproject.toml")]
     plugins = "ansible_collections.bulkhead.docker_nftables.plugins.module_utils"
@@ -128,9 +132,7 @@ def molecule(place: Place) -> list[Step]:
         return [Step("molecule", skip="there are no scenarios in molecule/ yet")]
     if os.geteuid() != 0:
         return [Step("molecule", skip="test hosts need root")]
-    path = f"{place.bin_dir}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     env = {
-        "PATH": path,
         "ANSIBLE_HOME": str(place.work / "molecule"),
         "ANSIBLE_COLLECTIONS_PATH": str(place.tree.parents[2]),
         "NO_COLOR": "1",

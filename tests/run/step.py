@@ -78,8 +78,14 @@ def run_step(step: Step, room: Room, nice: int) -> Counts:
     counts.skips = [f"{room.stage}: {line}" for line in counts.skips]
     room.say(f"{step.name}: {'FAILED' if counts.failed else 'ok'} in {took} ({counts})")
     if counts.failed:
-        room.show(output.splitlines()[-60:])
+        room.show(telling_lines(output.splitlines()))
     return counts
+
+
+def telling_lines(lines: list[str]) -> list[str]:
+    """Choose what to show of a failed step: the lines marked as errors where there are, and its end."""
+    errors = [line for line in lines[:-20] if line.startswith(("ERROR", "FATAL", "CRITICAL", "fatal:", "E  "))]
+    return errors[:60] + lines[-20:] if errors else lines[-60:]
 
 
 def execute(step: Step, room: Room, nice: int) -> tuple[int, str]:
