@@ -114,10 +114,8 @@ def _missing(what: str, where: str) -> Finding:
 def _docker_has_v6(ruleset: Ruleset, presence: DockerPresence) -> bool:
     if any(":" in prefix and not prefix.startswith("fe80:") for each in presence.bridges.values() for prefix in each):
         return True
-    for table in ruleset.tables:
-        if table.family == "ip6" and (owner_of(table) == "docker" or table.chain("DOCKER") is not None):
-            return True
-    return False
+    tables = [table for table in ruleset.tables if table.family == "ip6"]
+    return any(owner_of(table) == "docker" or table.chain("DOCKER") is not None for table in tables)
 
 
 def _how_it_drops(table: Table, chain: Chain) -> str | None:

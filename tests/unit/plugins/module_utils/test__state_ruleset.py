@@ -53,9 +53,15 @@ def test_an_nft_that_cannot_be_used(runner: FakeRunner, said: str) -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (Call(JSON, rc=1, stderr="Operation not permitted (you must be root)\n"), "needs root: run the task with become"),
+        (
+            Call(JSON, rc=1, stderr="Operation not permitted (you must be root)\n"),
+            "needs root: run the task with become",
+        ),
         (Call(JSON, rc=1, stderr="Error: JSON support not compiled-in\n"), "built without JSON support"),
-        (Call(JSON, rc=1, stderr="Error: something else\n"), "nft -j -t list ruleset ended with exit code 1: Error: some"),
+        (
+            Call(JSON, rc=1, stderr="Error: something else\n"),
+            "nft -j -t list ruleset ended with exit code 1: Error: some",
+        ),
         (Call(JSON, raises=CommandTimeout(JSON, -9)), "did not finish in time"),
     ],
 )

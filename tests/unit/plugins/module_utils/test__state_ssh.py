@@ -87,7 +87,15 @@ def test_a_mapped_address_is_the_ipv4_address_it_maps() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "a b c d", "1.2.3.4 5 6.7.8.9", "1.2.3.4 5 6.7.8.9 70000", "1.2.3.4 0 6.7.8.9 22", "1.2.3 5 6.7.8.9 22", "-4 1 2 3"],
+    [
+        "",
+        "a b c d",
+        "1.2.3.4 5 6.7.8.9",
+        "1.2.3.4 5 6.7.8.9 70000",
+        "1.2.3.4 0 6.7.8.9 22",
+        "1.2.3 5 6.7.8.9 22",
+        "-4 1 2 3",
+    ],
 )
 def test_anything_else_in_the_variable_is_no_connection(value: str) -> None:
     assert parse_ssh_connection(value) is None
