@@ -7,14 +7,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
+from ansible.module_utils import basic
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _runner
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Runner
 from ansible_collections.bulkhead.docker_nftables.plugins.modules import docker_firewall_info, nftables_info
+
+try:
+    from ansible.module_utils.testing import patch_module_args
+except ImportError:
+    # ansible-core before 2.19 has no helper for this.
+    @contextmanager
+    def patch_module_args(args: dict[str, Any]) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode())
+            yield
+
 
 needs_nft = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("nft") is None, reason="loading a ruleset needs root and nft"
