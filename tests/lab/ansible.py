@@ -150,7 +150,11 @@ def start_playbook(
         playbook = file
     argv = [_program(), "-i", str(inventory.path(lab)), str(playbook), *options]
     argv += ["--limit", hosts] if hosts else []
-    argv += ["--extra-vars", json.dumps(dict(extra_vars))] if extra_vars else []
+    if extra_vars:
+        # In a file: ten thousand rules are more than a command line holds.
+        variables = scratch / "extra_vars.json"
+        variables.write_text(json.dumps(dict(extra_vars)))
+        argv += ["--extra-vars", f"@{variables}"]
     argv += (["--check"] if check else []) + (["--diff"] if diff else [])
     out, err, record = scratch / "stdout", scratch / "stderr", scratch / "events"
     with open(out, "wb") as out_handle, open(err, "wb") as err_handle:

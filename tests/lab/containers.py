@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.probing import Target
+
 if t.TYPE_CHECKING:
     from lab.host import Host
 
@@ -178,9 +180,6 @@ def subnets(host: Host) -> list[str]:
     return sorted({item["Subnet"] for net in networks for item in net["IPAM"]["Config"] or [] if "Subnet" in item})
 
 
-Target = t.Dict[str, t.Any]
-
-
 def published_targets(host: Host, wanted: ContainerSet = STANDARD) -> list[Target]:
     """The host's addresses at every port of the set, also those that no address outside may reach."""
     found: list[Target] = []
@@ -204,12 +203,26 @@ def standard_targets(host: Host, wanted: ContainerSet = STANDARD) -> list[Target
         if "host" in container.networks:
             port = container.http_ports[0]
             found += [{"proto": "tcp", "address": a, "port": port, "container": container.name} for a in both]
+    return found + direct_targets(host, wanted)
+
+
+def direct_targets(host: Host, wanted: ContainerSet = STANDARD) -> list[Target]:
+    """The containers' own addresses, as they are now."""
+    found: list[Target] = []
     by_name = {container.name: container for container in wanted.containers}
     for name, own in sorted(addresses(host).items()):
-        if name in by_name:
-            for address in own:
-                port = by_name[name].http_ports[0]
-                found.append({"proto": "tcp", "address": address, "port": port, "container": name, "direct": True})
-                if by_name[name].echo:
-                    found.append({"proto": "udp", "address": address, "port": UDP, "container": name, "direct": True})
+        if name not in by_name:
+            continue
+        for address in own:
+            ports = [("tcp", by_name[name].http_ports[0])] + ([("udp", UDP)] if by_name[name].echo else [])
+            for proto, port in ports:
+                target = {"proto": proto, "address": address, "port": port, "container": name, "direct": True}
+                found.append(target)
     return found
+
+
+def answering(host: Host, wanted: ContainerSet) -> bool:
+    """Whether every container of the set runs and serves, seen from the host."""
+    if not {container.name for container in wanted.containers} <= running(host):
+        return False
+    return all(entry["result"] == "open" for entry in host.probe(direct_targets(host, wanted), timeout=0.5))

@@ -13,8 +13,8 @@ import subprocess
 import time
 import typing as t
 
-from lab import images, machine, paths
-from lab.containers import ContainerSet, bring_up
+from lab import images, machine, paths, probing
+from lab.containers import STANDARD, ContainerSet, answering, bring_up
 from lab.disk import Disk
 from lab.netns import Namespace, guard
 from lab.network import LAN, SECOND
@@ -206,11 +206,22 @@ class Host:
         return self.run(["cat", path]).stdout if self.running else self.disk.read(path)
 
     def containers_up(self, containers: ContainerSet) -> float:
-        """Make networks and containers of a set, those that are missing; gives the seconds it took."""
+        """Make networks and containers of a set, those that are missing; gives the seconds until all answered."""
         begin = time.monotonic()
         self.wait_docker()
         bring_up(self, containers)
+        self.wait_containers(containers)
         return time.monotonic() - begin
+
+    def wait_containers(self, containers: ContainerSet = STANDARD, timeout: float = 60) -> None:
+        """Until every container of a set runs and answers the host itself."""
+        wait_for(
+            f"the containers on {self.name} answer", lambda: answering(self, containers), timeout, interval=0.2
+        )
+
+    def probe(self, targets: t.Sequence[probing.Target], timeout: float = 1.0) -> list[probing.Target]:
+        """What the host itself reaches."""
+        return probing.probe(self.namespace, targets, timeout)
 
     def sockets(self) -> str:
         return self.run(["ss", "-Hlntup"]).stdout

@@ -6,23 +6,18 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import typing as t
-from pathlib import Path
 
-from lab import paths
+from lab import paths, probing
 from lab.containers import Target, subnets
 from lab.netns import Namespace
 from lab.network import LAN, SECOND
-from lab.process import LabError
 
 if t.TYPE_CHECKING:
     from lab.host import Host
     from lab.topology import Lab
-
-_PROBE = [sys.executable, "-I", str(Path(__file__).with_name("probe.py"))]
 
 
 class Peer:
@@ -63,47 +58,14 @@ class Peer:
 
     def probe(self, targets: t.Sequence[Target], timeout: float = 1.0) -> list[Target]:
         """Try every target once, side by side; the targets come back with `result`, `errno` and `seconds`."""
-        order = json.dumps({"targets": list(targets), "timeout": timeout}) + "\n"
-        return json.loads(self.run([*_PROBE, "once"], input=order, timeout=60 + timeout).stdout)
+        return probing.probe(self.namespace, targets, timeout)
 
-    def watch(self, targets: t.Sequence[Target], timeout: float = 1.0, rate: float = 150) -> Watch:
+    def watch(self, targets: t.Sequence[Target], timeout: float = 1.0, rate: float = 150) -> probing.Watch:
         """Go on trying in the background until `stop()`."""
-        return Watch(self, targets, timeout, rate)
+        return probing.Watch(self.namespace, targets, timeout, rate)
 
     def get(self, address: str, port: int = 80, timeout: int = 3) -> str:
         """The page at an address, to know who answers."""
         url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
         script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=float(sys.argv[2])).read().decode())"
         return self.run([sys.executable, "-I", "-c", script, url, str(timeout)]).stdout.strip()
-
-
-class Watch:
-    """New connections to the targets all the time, `rate` attempts a second in total; also a context manager."""
-
-    def __init__(self, peer: Peer, targets: t.Sequence[Target], timeout: float, rate: float) -> None:
-        if not targets:
-            raise LabError("a watch wants at least one target")
-        self.report: dict[str, t.Any] | None = None
-        self._process = peer.popen([*_PROBE, "watch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        order = json.dumps({"targets": list(targets), "timeout": timeout, "rate": rate}) + "\n"
-        self._process.stdin.write(order.encode())
-        self._process.stdin.flush()
-        if self._process.stdout.readline() != b"watching\n":
-            self._process.kill()
-            raise LabError(f"the watch did not start: exit code {self._process.wait()}")
-
-    def stop(self) -> dict[str, t.Any]:
-        """End it. The report: `successes` (time, answered, target), `attempts`, `seconds`, `max_gap` (the longest
-        time without an attempt on one target) and per target the count of each result."""
-        if self.report is None:
-            out, _err = self._process.communicate(timeout=60)
-            if self._process.returncode != 0:
-                raise LabError(f"the watch ended with exit code {self._process.returncode}")
-            self.report = json.loads(out)
-        return self.report
-
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.stop()
