@@ -43,7 +43,9 @@ def read_engine(version: dict[str, Any], info: dict[str, Any], daemon: DaemonSet
         "live_restore": bool(info.get("LiveRestoreEnabled")),
         "swarm": swarm.get("LocalNodeState") or "inactive",
         "userland_proxy": bool(proxy),
-        "rootless": "name=rootless" in [str(option).split(",")[0] for option in info.get("SecurityOptions") or ()],
+        "rootless": any(
+            str(option).partition(",")[0] == "name=rootless" for option in info.get("SecurityOptions") or ()
+        ),
         "ipv4_forwarding": info.get("IPv4Forwarding"),
     }
 

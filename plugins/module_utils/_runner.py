@@ -104,16 +104,16 @@ class Runner:
         if binary is None:
             raise CommandMissing(argv)
         environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "LANGUAGE": "C"}
-        given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin.encode("utf-8", "surrogateescape")}
         try:
             done = subprocess.run(
                 [binary, *argv[1:]],
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                input=None if stdin is None else stdin.encode("utf-8", "surrogateescape"),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
                 timeout=timeout,
                 check=False,
-                **given,  # type: ignore[call-overload]
             )
         except subprocess.TimeoutExpired as exc:
             raise CommandTimeout(argv, -9, _text(exc.stdout), _text(exc.stderr)) from exc
