@@ -31,6 +31,7 @@ class Network:
     interface: str
     prefix4: str
     prefix6: str
+    number: int
 
     def address4(self, suffix: int) -> str:
         return f"{self.prefix4}.{suffix}"
@@ -39,9 +40,17 @@ class Network:
         """The number reads the same in both families: .50 and ::50."""
         return f"{self.prefix6}::{suffix}"
 
+    def mac(self, suffix: int) -> str:
+        """The same at every boot, as a network card's: neighbours remember it."""
+        return f"02:00:5e:00:{self.number:02x}:{suffix:02x}"
 
-LAN = Network("br0", "eth0", "198.51.100", "2001:db8")
-SECOND = Network("br1", "eth1", "203.0.113", "2001:db8:1")
+    def mac(self, suffix: int) -> str:
+        """Of one's own for every member, and the same after a reboot, as with real hardware."""
+        return f"02:bb:00:00:{self.bridge[-1]:0>2}:{suffix:02x}"
+
+
+LAN = Network("br0", "eth0", "198.51.100", "2001:db8", 0)
+SECOND = Network("br1", "eth1", "203.0.113", "2001:db8:1", 1)
 NETWORKS = (LAN, SECOND)
 
 
@@ -57,7 +66,7 @@ class Wiring:
         lines = [f"address add {INTERNET4}/32 dev lo", f"address add {INTERNET6}/128 dev lo nodad"]
         for net in NETWORKS:
             lines += [
-                f"link add {net.bridge} type bridge stp_state 0 forward_delay 0",
+                f"link add {net.bridge} address {net.mac(1)} type bridge stp_state 0 forward_delay 0",
                 f"link set {net.bridge} up",
                 f"address add {net.address4(1)}/24 dev {net.bridge}",
                 f"address add {net.address6(1)}/64 dev {net.bridge} nodad",
@@ -88,7 +97,7 @@ class Wiring:
         """Connect a namespace to a network; the port is the name of the wire's end at the bridge."""
         self.unplug(port)
         self.namespace.ip(
-            f"link add {port} type veth peer name {net.interface} netns {namespace.name}",
+            f"link add {port} type veth peer name {net.interface} address {net.mac(suffix)} netns {namespace.name}",
             f"link set {port} master {net.bridge} up",
         )
         lines = [
