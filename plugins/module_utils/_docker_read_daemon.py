@@ -139,6 +139,8 @@ def parse_flags(arguments: tuple[str, ...]) -> dict[str, Any]:
     rest = list(arguments[1:])
     while rest:
         word = rest.pop(0)
+        if word.startswith("-H"):
+            word = f"--host={word[2:].lstrip('=')}" if len(word) > 2 else "--host"
         if not word.startswith("--"):
             continue
         name, equals, value = word[2:].partition("=")

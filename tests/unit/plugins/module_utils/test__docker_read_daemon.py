@@ -66,7 +66,8 @@ def test_a_folder_and_a_dangling_link_are_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "flags"),
     [
-        ("dockerd -H fd:// --containerd=/run/x.sock", {}),
+        ("dockerd -H fd:// --containerd=/run/x.sock", {"hosts": ["fd://"]}),
+        ("dockerd -Hunix:///x -H=fd://", {"hosts": ["unix:///x", "fd://"]}),
         ("dockerd --iptables=false --userland-proxy", {"iptables": False, "userland-proxy": True}),
         ("dockerd --firewall-backend nftables --icc=0", {"firewall-backend": "nftables", "icc": False}),
         ("dockerd --userland-proxy --bip 10.0.0.1/24", {"userland-proxy": True, "bip": "10.0.0.1/24"}),
