@@ -76,8 +76,12 @@ def host_state(facts: dict[str, t.Any]) -> HostState:
 def policy_lockout(variables: dict[str, t.Any], connection: dict[str, t.Any] | None) -> str:
     """Say how the policy would drop the connection Ansible is using, or give an empty string.
 
-    O(connection) is RV(docker_firewall_info#module:ssh_connection).
+    `connection` is what docker_firewall_info returns as ssh_connection.
     """
+    return _lockout(_parsed(variables), connection)
+
+
+def _lockout(policy: Policy, connection: dict[str, t.Any] | None) -> str:
     if not connection:
         return ""
     dial = Dial(
@@ -89,7 +93,7 @@ def policy_lockout(variables: dict[str, t.Any], connection: dict[str, t.Any] | N
     )
     if dial.interface == "lo":
         return ""
-    decision = decide(_parsed(variables), dial, published=False)
+    decision = decide(policy, dial, published=False)
     if decision.verdict == "accept":
         return ""
     return (
@@ -100,13 +104,31 @@ def policy_lockout(variables: dict[str, t.Any], connection: dict[str, t.Any] | N
     )
 
 
+def policy_plan(variables: dict[str, t.Any], facts: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Give everything the role asks of a policy in one step: its mistakes, the table, and whether it locks out."""
+    try:
+        policy = parse(variables)
+        ruleset = compile_policy(policy, host_state(facts)).as_dict()
+    except PolicyError as error:
+        return {
+            "errors": error.errors,
+            "refusal": _message(error),
+            "ruleset": {},
+            "lockout": "",
+            "warnings": [],
+        }
+    return {
+        "errors": [],
+        "refusal": "",
+        "ruleset": ruleset,
+        "lockout": _lockout(policy, facts.get("ssh_connection")),
+        "warnings": ruleset["warnings"],
+    }
+
+
 class FilterModule:
-    """The filters of this file."""
+    """The filter of this file."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        """Give the filters by name."""
-        return {
-            "policy_errors": policy_errors,
-            "policy_ruleset": policy_ruleset,
-            "policy_lockout": policy_lockout,
-        }
+        """Give the filter by name."""
+        return {"policy_plan": policy_plan}

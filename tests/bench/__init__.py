@@ -1,0 +1,5 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the own table costs, on a real host, as ratios against the same host without it."""
