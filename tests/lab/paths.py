@@ -15,7 +15,7 @@ DISKS = Path("/var/lib/bulkhead-lab")
 PREFIX = "bhl-"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-_LAB_NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
+_LAB_NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 _PART_NAME = re.compile(r"[a-z][a-z0-9-]{0,19}")
 
 
@@ -27,7 +27,7 @@ def cache() -> Path:
 def check_lab_name(name: str) -> str:
     """A lab's name holds no dash, so that one lab's prefix is never the beginning of another's."""
     if not _LAB_NAME.fullmatch(name):
-        raise ValueError(f"lab name {name!r}: a small letter, then at most 15 small letters, digits or underscores")
+        raise ValueError(f"lab name {name!r}: a small letter, then at most 15 small letters or digits")
     return name
 
 

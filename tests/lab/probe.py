@@ -32,6 +32,8 @@ import typing as t
 Target = t.Dict[str, t.Any]
 Done = t.Callable[["Attempt", str, t.Optional[str]], None]
 _MAX_OPEN = 1000
+# IP_RECVERR and IPV6_RECVERR, which the socket module does not name
+_REPORT_ERRORS = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 _PAYLOAD = b"bulkhead probe\n"
 
 
@@ -46,6 +48,8 @@ class Attempt:
         family = socket.AF_INET6 if ":" in target["address"] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM if self.udp else socket.SOCK_STREAM)
         self.socket.setblocking(False)
+        if self.udp:  # else the kernel keeps most ICMP errors to itself
+            self.socket.setsockopt(*_REPORT_ERRORS[family], 1)
         now = time.monotonic()
         self.deadline = now + timeout
         # A datagram may be lost while addresses are being resolved: send again until the time is over.
