@@ -9,7 +9,6 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compile import (
     HostState,
     compile_policy,

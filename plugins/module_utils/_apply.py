@@ -59,7 +59,7 @@ class Apply:
     def _normal(self, text: str, remember: bool) -> str:
         """Normalise text, or take what an earlier run found for the same text and the same nft."""
         path = f"{self.root}{RUN_DIRECTORY}/{self.table.family}-{self.table.name}.normal"
-        digest = hashlib.sha256(f"{self.version}\n{text}".encode("utf-8")).hexdigest()
+        digest = hashlib.sha256(f"{self.version}\n{text}".encode()).hexdigest()
         cached = _files.read(path)
         if cached is not None:
             record = json.loads(cached)

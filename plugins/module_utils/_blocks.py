@@ -23,7 +23,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._ruleset 
 
 if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._intervals import Interval
-    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Limit, Rule
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Limit
 
 ALL_PORTS = (0, _intervals.MAX_PORT)
 _NONE = (0, 0)
@@ -190,7 +190,7 @@ def _rule_numbers(entries: t.Sequence[Entry]) -> str:
     text = f"docker_firewall_rules[{text}]"
     if len({entry.rule for entry in entries}) == 1 and entries[0].comment:
         # The kernel keeps at most 128 bytes of a comment.
-        text = f"{text} {entries[0].comment}".encode("utf-8")[:120].decode("utf-8", "ignore")
+        text = f"{text} {entries[0].comment}".encode()[:120].decode("utf-8", "ignore")
     return f' comment "{text}"'
 
 

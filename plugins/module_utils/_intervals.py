@@ -30,7 +30,7 @@ def merge(intervals: t.Iterable[Interval]) -> list[Interval]:
             merged[-1][1] = max(merged[-1][1], high)
         else:
             merged.append([low, high])
-    return [(low, high) for low, high in merged]
+    return [(item[0], item[1]) for item in merged]
 
 
 def overlap(one: Interval, other: Interval) -> bool:
@@ -66,7 +66,7 @@ def disjoint(boxes: t.Iterable[Box]) -> list[Box]:
     by_port: list[tuple[Interval, tuple[tuple[Interval, Interval], ...]]] = []
     unique = sorted(set(boxes))
     for port, payloads in slabs([(box[2], box) for box in unique]):
-        by_source = []
+        by_source: list[tuple[Interval, tuple[Interval, ...]]] = []
         for destination, covering in slabs([(box[1], box) for box in payloads]):
             sources = tuple(merge(box[0] for box in covering))
             if by_source and by_source[-1][1] == sources and by_source[-1][0][1] + 1 == destination[0]:
