@@ -61,6 +61,8 @@ def host_state(facts: dict[str, t.Any]) -> HostState:
         (str(port["protocol"]), int(port["host_port"])) for port in facts.get("published", []) if port.get("host_port")
     }
     interfaces = facts.get("interfaces", [])
+    ports = [item for item in interfaces if item.get("master") in bridges and item.get("kind") not in ("veth", "unknown")]
+    shared = tuple(sorted({str(item["master"]) for item in ports}))
     return HostState(
         networks=networks,
         interfaces=tuple(sorted(str(item["name"]) for item in interfaces)),
@@ -69,6 +71,7 @@ def host_state(facts: dict[str, t.Any]) -> HostState:
         other_bridges=tuple(
             sorted(str(item["name"]) for item in interfaces if item.get("is_bridge") and item["name"] not in bridges)
         ),
+        shared_bridges=shared,
     )
 
 
@@ -121,8 +124,15 @@ def policy_plan(variables: dict[str, t.Any], facts: dict[str, t.Any]) -> dict[st
         "refusal": "",
         "ruleset": ruleset,
         "lockout": _lockout(policy, facts.get("ssh_connection")),
-        "warnings": ruleset["warnings"],
+        "warnings": ruleset["warnings"] + _daemon_warnings(facts),
     }
+
+
+def _daemon_warnings(facts: dict[str, t.Any]) -> list[str]:
+    daemon = facts.get("daemon_json") or {}
+    if not daemon.get("error"):
+        return []
+    return [f"{daemon.get('path')}: {daemon['error']}; Docker will not start with it"]
 
 
 class FilterModule:

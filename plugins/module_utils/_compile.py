@@ -52,8 +52,9 @@ class HostState:
     """What the compiler needs to know of the host.
 
     `networks` maps Docker network names to bridge names; `interfaces` are all interfaces
-    that exist, `other_bridges` those of them that are bridges but not Docker's; `published`
-    are (protocol, port) pairs that Docker publishes now.
+    that exist, `other_bridges` those of them that are bridges but not Docker's, `shared_bridges`
+    bridges of Docker networks that also have a port which is not a container's, such as a network
+    card; `published` are (protocol, port) pairs that Docker publishes now.
     """
 
     networks: t.Mapping[str, str]
@@ -61,6 +62,7 @@ class HostState:
     published: tuple[tuple[str, int], ...] = ()
     docker_known: bool = True
     other_bridges: tuple[str, ...] = ()
+    shared_bridges: tuple[str, ...] = ()
 
 
 def _verdict(rule: Rule) -> Verdict:
@@ -127,7 +129,13 @@ def _warnings(policy: Policy, state: HostState, foreign: tuple[str, ...]) -> lis
         for pattern in patterns:
             if not any(_interfaces.matches(pattern, name) for name in state.interfaces):
                 found.append(f"{path}: no interface of this host matches '{pattern}' now")
+    for name in state.shared_bridges:
+        found.append(
+            f"Docker uses the bridge '{name}', but other interfaces than containers' are in it too; it counts as outside"
+        )
     for name in foreign:
+        if name in state.shared_bridges:
+            continue
         found.append(
             f"docker_firewall_bridges: '{name}' looks like a bridge of Docker's but is not one; it counts as outside"
         )
@@ -181,15 +189,19 @@ def _dialled_rules(name: str, entries: t.Sequence[Entry], sets: list[Set]) -> li
     rules: list[str] = []
     batch: list[Entry] = []
     place: tuple[int | None, Interval | None] = (None, None)
+    batches = 0
 
     def flush() -> None:
+        nonlocal batches
         if not batch:
             return
         extra = ""
         if place[1] is not None:
             word = "ip" if place[0] == 4 else "ip6"
             extra = f"ct original {word} daddr {_intervals.address_text(place[1], place[0] or 4)} "
-        prefix = name if not rules else f"{name}_{len(rules)}"
+        batches += 1
+        # Runs inside a batch are numbered too: the letter keeps sets of two batches from sharing a name.
+        prefix = name if batches == 1 else f"{name}_d{batches}"
         rules.extend(compile_entries(prefix, list(batch), sets, stateful=False, extra=extra))
         batch.clear()
 
@@ -248,7 +260,9 @@ def compile_policy(policy: Policy, state: HostState, table: str = TABLE) -> Rule
         if rule.target in ("host", "published") and not rule.networks
         for entry in _entries(rule, state.networks)
     ]
-    bridges, foreign = _interfaces.bridge_sets(policy.bridges, state.networks.values(), state.interfaces)
+    # Whoever sits behind a bridge with a network card in it is no container: such a bridge counts as outside.
+    own = [name for name in state.networks.values() if name not in state.shared_bridges]
+    bridges, foreign = _interfaces.bridge_sets(policy.bridges, own, state.interfaces)
     if not state.docker_known:
         foreign = ()
     ruleset = Ruleset("inet", table, warnings=_warnings(policy, state, foreign))
