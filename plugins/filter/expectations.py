@@ -23,6 +23,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._expect_c
     Try,
     compare,
     reasons,
+    summary,
     table,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Policy, PolicyError
@@ -156,6 +157,10 @@ def _plain(finding: Finding) -> dict[str, t.Any]:
 
 def _lines(report: Report, name: str, left_out: int) -> list[str]:
     lines = table(report)
+    disagreements = report.of("disagrees")
+    if disagreements:
+        lines.append("Packets and policy disagree:")
+        lines += [f"  {finding.line(name)}" for finding in disagreements]
     inconclusive = report.of("inconclusive")
     if inconclusive:
         lines.append("Inconclusive, because silence proves nothing there:")
@@ -188,9 +193,9 @@ def verify_compare(
     if host.ssh_address:
         certain.add(host.ssh_address)
     report = compare(_policy(variables), host, tries, certain)
-    failures += [finding.line(name) for finding in report.of("disagrees")]
+    failures += summary(report.of("disagrees"))
     if strict:
-        failures += [finding.line(name) for finding in report.of("inconclusive")]
+        failures += summary(report.of("inconclusive"))
     if not tries and not failures:
         failures.append(
             f"no host probed {name}: put other hosts into the inventory and name them in docker_firewall_verify_from"

@@ -52,7 +52,8 @@ class Expectation:
 
 def view(facts: t.Mapping[str, t.Any]) -> View:
     """Read the result of docker_firewall_info."""
-    interfaces, own = {}, set()
+    own: set[str] = set()
+    interfaces: dict[str, tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]] = {}
     for item in facts.get("interfaces") or []:
         addresses = tuple(ipaddress.ip_interface(text) for text in item.get("addresses") or [])
         own.update(str(address.ip) for address in addresses)
@@ -138,7 +139,8 @@ def arrivals(host: View, source: str, destination: str) -> list[str | None]:
     for name, addresses in host.interfaces.items():
         if any(one.ip == wanted for one in addresses):
             return [name]
-    return sorted(host.interfaces) or [None]
+    names: list[str | None] = [*sorted(host.interfaces)]
+    return names or [None]
 
 
 def is_published(host: View, protocol: str, port: int, destination: str) -> bool:

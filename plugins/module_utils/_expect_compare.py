@@ -156,3 +156,17 @@ def reasons(findings: t.Iterable[Finding]) -> list[str]:
         text = f"{finding.attempt.prober}: {finding.expected.reason}{detail}"
         counts[text] = counts.get(text, 0) + 1
     return [f"{count} from {text}" for text, count in counts.items()]
+
+
+def summary(findings: t.Iterable[Finding]) -> list[str]:
+    """Name the ports once for each prober, protocol, expectation and result."""
+    groups: dict[tuple[str, str, str, str], dict[int, None]] = {}
+    for finding in findings:
+        one = finding.attempt
+        key = (one.prober, one.protocol, _EXPECTED[finding.expected.verdict], one.found)
+        groups.setdefault(key, {})[one.port] = None
+    lines = []
+    for (prober, protocol, expected, found), ports in groups.items():
+        what = "ping" if protocol == "icmp" else f"{protocol} {', '.join(str(port) for port in sorted(ports))}"
+        lines.append(f"from {prober} expected {expected}, found {found}: {what}")
+    return lines

@@ -26,8 +26,8 @@ MOST_SOCKETS = 1000
 _PLAIN_TEXT = b"bulkhead reachability probe\r\n"
 #: Errors that mean that somebody else's ICMP message came back.
 _ICMP_ERRORS = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPROTO, errno.ENOPROTOOPT)
-_ECHO_REQUEST = {socket.AF_INET: 8, socket.AF_INET6: 128}
-_ECHO_REPLY = {socket.AF_INET: 0, socket.AF_INET6: 129}
+_ECHO_REQUEST: dict[int, int] = {socket.AF_INET: 8, socket.AF_INET6: 128}
+_ECHO_REPLY: dict[int, int] = {socket.AF_INET: 0, socket.AF_INET6: 129}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def judge(code: int) -> tuple[str, str]:
     if code in (errno.ECONNREFUSED, errno.ECONNRESET):
         return "refused", name
     if code == errno.ETIMEDOUT:
-        return "timeout", name
+        return "timeout", ""
     return ("unreachable" if code in _ICMP_ERRORS else "error"), name
 
 
