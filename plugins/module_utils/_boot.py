@@ -32,6 +32,8 @@ DROP_IN = f"{DROP_IN_DIRECTORY}/bulkhead.conf"
 DISTRIBUTION_FILES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
 #: The pattern lets the distribution's file load even when this collection's files are gone.
 INCLUDE = f'include "{DIRECTORY}/load*.conf" # bulkhead: a flush and the tables after it are one transaction'
+#: The same for a file whose last line had no end, which is taken away again with the line.
+INCLUDE_JOINED = f"{INCLUDE} (the line above had no end)"
 
 _HEADER = "# Managed by Ansible, module bulkhead.docker_nftables.nftables_ruleset. Changes made here are replaced.\n"
 _LOAD_TEXT = f'{_HEADER}include "{TABLES}/*.nft"\n'
@@ -73,6 +75,21 @@ def table_path(family: str, table: str) -> str:
     return f"{TABLES}/{family}-{table}.nft"
 
 
+def _included(text: str) -> bool:
+    """Tell whether a distribution's file loads our tables."""
+    lines = text.split("\n")
+    return INCLUDE in lines or INCLUDE_JOINED in lines
+
+
+def _excluded(text: str) -> str:
+    """Take our line out of a distribution's file; every other byte stays."""
+    joined = f"\n{INCLUDE_JOINED}\n"
+    if text.endswith(joined):
+        return text[: -len(joined)]
+    lines = text.split("\n")
+    return "\n".join(line for line in lines if line not in (INCLUDE, INCLUDE_JOINED))
+
+
 class Boot:
     """The files and the unit. `root` is put before every path, for tests."""
 
@@ -108,9 +125,10 @@ class Boot:
         }
         for path in DISTRIBUTION_FILES:
             found = _files.read(self._at(path))
-            if found is not None and INCLUDE not in found.splitlines():
-                start = found if not found or found.endswith("\n") else found + "\n"
-                files[path] = (start + INCLUDE + "\n", self._mode(path))
+            if found is not None and not _included(found):
+                joined = bool(found) and not found.endswith("\n")
+                line = f"\n{INCLUDE_JOINED}\n" if joined else f"{INCLUDE}\n"
+                files[path] = (found + line, self._mode(path))
         return files
 
     def _mode(self, path: str) -> int:
@@ -150,7 +168,7 @@ class Boot:
             return found
         found += [path for path in (LOAD, FLUSH, UNIT_PATH, DROP_IN) if os.path.lexists(self._at(path))]
         for path in DISTRIBUTION_FILES:
-            if INCLUDE in (_files.read(self._at(path)) or "").splitlines():
+            if _included(_files.read(self._at(path)) or ""):
                 found.append(path)
         return found
 
@@ -172,8 +190,7 @@ class Boot:
         for path in found:
             if path in DISTRIBUTION_FILES:
                 text = _files.read(self._at(path)) or ""
-                kept = "".join(line for line in text.splitlines(True) if line.rstrip("\n") != INCLUDE)
-                _files.write(self._at(path), kept, self._mode(path))
+                _files.write(self._at(path), _excluded(text), self._mode(path))
             else:
                 _files.remove(self._at(path))
         for directory in (TABLES, DIRECTORY, DROP_IN_DIRECTORY):

@@ -17,7 +17,7 @@ import tempfile
 def read(path: str) -> str | None:
     """Give a file's text, None where there is no such file."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
             return stream.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -32,7 +32,7 @@ def write(path: str, text: str, mode: int) -> None:
     directory = os.path.dirname(target)
     handle, temporary = tempfile.mkstemp(dir=directory, prefix=".bulkhead-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             stream.write(text)
             stream.flush()
             os.fchmod(stream.fileno(), mode)
