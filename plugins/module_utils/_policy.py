@@ -22,6 +22,23 @@ PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
 OTHER_PROTOCOLS = ("icmp", "ipv6-icmp", "igmp", "gre", "esp", "ah", "vrrp", "ospf", "ipip")
 #: Their numbers, as `meta l4proto` reads them (IANA protocol numbers).
 PROTOCOL_NUMBERS = {"vrrp": 112, "ospf": 89, "ipip": 4}
+#: The name that a number is read as.
+PROTOCOL_NAMES = {
+    1: "icmp",
+    2: "igmp",
+    4: "ipip",
+    6: "tcp",
+    17: "udp",
+    33: "dccp",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    58: "ipv6-icmp",
+    89: "ospf",
+    112: "vrrp",
+    132: "sctp",
+    136: "udplite",
+}
 
 TARGETS = ("host", "published", "egress", "routed")
 ACTIONS = ("accept", "drop", "reject")

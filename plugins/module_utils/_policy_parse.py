@@ -22,6 +22,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy i
     OTHER_PROTOCOLS,
     OUTSIDE,
     PORT_PROTOCOLS,
+    PROTOCOL_NAMES,
     TARGETS,
     Limit,
     Policy,
@@ -37,14 +38,14 @@ PREFIX = "docker_firewall_"
 
 #: A Linux interface name has at most 15 bytes, no slash and no blank
 #: (kernel: dev_valid_name, IFNAMSIZ); a trailing * is nft's wildcard.
-INTERFACE = re.compile(r"^(?!\.{1,2}$)[A-Za-z0-9_.:@+-]{1,15}$")
-INTERFACE_PATTERN = re.compile(r"^[A-Za-z0-9_.:@+-]{1,14}\*$")
-ZONE_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
+INTERFACE = re.compile(r"^(?!\.{1,2}\Z)[A-Za-z0-9_.:@+-]{1,15}\Z")
+INTERFACE_PATTERN = re.compile(r"^[A-Za-z0-9_.:@+-]{1,14}\*\Z")
+ZONE_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 #: Docker's own rule for names of networks and containers.
-NETWORK_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
-LOG_TEXT = re.compile(r"^[A-Za-z0-9 _.,:;()\[\]/+=-]{1,60}$")
-COMMENT_TEXT = re.compile(r"^[^\x00-\x1f\x7f\"\\]{1,100}$")
-LIMIT = re.compile(r"^([1-9][0-9]{0,5})/(second|minute|hour|day)$")
+NETWORK_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+LOG_TEXT = re.compile(r"^[A-Za-z0-9 _.,:;()\[\]/+=-]{1,60}\Z")
+COMMENT_TEXT = re.compile(r"^[^\x00-\x1f\x7f-\x9f\"\\\u2028\u2029\ud800-\udfff]{1,100}\Z")
+LIMIT = re.compile(r"^([1-9][0-9]{0,5})/(second|minute|hour|day)\Z")
 
 ZONE_KEYS = ("interfaces", "sources", "comment")
 RULE_KEYS = (
@@ -197,7 +198,7 @@ def _ports(value: t.Any, path: str, errors: _Errors) -> tuple[Interval, ...] | N
     intervals = []
     for position, item in enumerate(_listed(value)):
         where = f"{path}[{position}]" if isinstance(value, (list, tuple)) else path
-        match = re.match(r"^([0-9]{1,9})(?:-([0-9]{1,9}))?$", str(item)) if not isinstance(item, bool) else None
+        match = re.match(r"^([0-9]{1,9})(?:-([0-9]{1,9}))?\Z", str(item)) if not isinstance(item, bool) else None
         if match is None:
             errors.add(where, f"{_shown(item)} is not a port; {accepted}")
             continue
@@ -219,13 +220,18 @@ def _ports(value: t.Any, path: str, errors: _Errors) -> tuple[Interval, ...] | N
 def _protocols(value: t.Any, path: str, errors: _Errors) -> tuple[str, ...] | None:
     accepted = f"accepted are {_one_of(PORT_PROTOCOLS + OTHER_PROTOCOLS)}, a number from 0 to 255, or any"
     names = []
+    if not _listed(value):
+        errors.add(path, f"no protocol is named; leave it out for tcp, otherwise {accepted}")
     for position, item in enumerate(_listed(value)):
         where = f"{path}[{position}]" if isinstance(value, (list, tuple)) else path
         text = str(item)
         if text == "any" and len(_listed(value)) == 1:
             return None
-        if text in PORT_PROTOCOLS + OTHER_PROTOCOLS or (re.match(r"^[0-9]{1,3}$", text) and int(text) <= 255):
+        if text in PORT_PROTOCOLS + OTHER_PROTOCOLS:
             names.append(text)
+        elif re.match(r"^[0-9]{1,3}\Z", text) and int(text) <= 255:
+            # One protocol has one name here, so that '6' and 'tcp' are compared as what they are.
+            names.append(PROTOCOL_NAMES.get(int(text), str(int(text))))
         else:
             errors.add(where, f"{_shown(item)} is not a protocol; {accepted}")
     return tuple(sorted(set(names)))
@@ -245,7 +251,7 @@ def _limit(rule: dict[str, t.Any], path: str, errors: _Errors) -> Limit | None:
             " such as '20/minute'",
         )
         return None
-    if isinstance(burst, bool) or not re.match(r"^[1-9][0-9]{0,5}$", str(burst)):
+    if isinstance(burst, bool) or not re.match(r"^[1-9][0-9]{0,5}\Z", str(burst)):
         errors.add(f"{path}.burst", f"{_shown(burst)} is not a number of packets from 1 to 999999")
         return None
     return Limit(int(match.group(1)), match.group(2), int(burst))
