@@ -13,7 +13,7 @@ import difflib
 import re
 import typing as t
 
-_TOKEN = re.compile(r'"[^"\n]*"|#[^\n]*|[{};,\n]|[^\s{};,"#]+')
+_TOKEN = re.compile(r'"[^"\n]*"|#[^\n]*|[{};,\n"]|[^\s{};,"#]+')
 _LOCATION = re.compile(r"^(?:/dev/stdin|[^\s:]+):(\d+):(\d+)(?:-(\d+))?: (?:Error|error): (.*)$")
 
 
@@ -41,6 +41,9 @@ def check_single_table(text: str, family: str, table: str) -> None:
     statement: list[str] = []
     seen = False
     for token, line in _tokens(text):
+        if token == '"':
+            # nft lets a string run on to the next line; what is text and what is not has to be plain here.
+            raise TextError(f"line {line}: a closing quote is missing")
         if depth == 0:
             if token == "{":
                 if statement != ["table", family, table]:
@@ -91,7 +94,7 @@ def canonical(listing: str) -> str:
     """
     result: list[str] = []
     position = 0
-    for match in re.finditer(r"\belements = \{", listing):
+    for match in re.finditer(r"^\s*elements = \{", listing, re.MULTILINE):
         if match.start() < position:
             continue
         end = _closing(listing, match.end())
@@ -140,7 +143,11 @@ def explain(stderr: str, script: str, shown: int = 5) -> str:
             continue
         number, start = int(match.group(1)), int(match.group(2))
         end = int(match.group(3) or start)
-        source = lines[number - 1] if number <= len(lines) else ""
+        if not 1 <= number <= len(lines):
+            # nft has no place for errors that only the kernel finds.
+            said.append(match.group(4))
+            continue
+        source = lines[number - 1]
         said.append(f"line {number}: {match.group(4)}")
         said.append(f"{number:>6} | {source[:200]}".replace("\t", " "))
         if start <= 200:
