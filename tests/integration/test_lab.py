@@ -15,9 +15,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
+
 from lab import STANDARD, Host, Lab, LabError, ansible, cleanup, netns, paths, standard_targets, state
 from lab.containers import published_targets, running
 from lab.disk import mounts_below
+from lab.images import image
 from lab.network import INTERNET4, INTERNET6, INTERNET_HTTP, INTERNET_UDP
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="test hosts need root for namespaces and mounts")
@@ -176,7 +178,8 @@ def test_rules_in_the_kernel_do_not_outlive_a_reboot_but_the_disk_does(lab_host:
     tables = lab_host.run(["nft", "list", "tables"]).stdout
     assert "lab_lost" not in tables
     assert "nat" in tables
-    assert "open" == lab_host.lab.peer.probe([{"proto": "tcp", "address": lab_host.address4, "port": 8080}])[0]["result"]
+    (door,) = lab_host.lab.peer.probe([{"proto": "tcp", "address": lab_host.address4, "port": 8080}])
+    assert door["result"] == "open"
 
 
 def test_a_file_can_be_written_while_the_host_is_off(lab_host: Host) -> None:
@@ -280,8 +283,42 @@ def test_nothing_is_left_of_a_lab_whose_owner_was_killed(suite: str) -> None:
     assert _machine() == before
 
 
+def test_another_dockerd_takes_the_packaged_ones_place(new_host: t.Callable[..., Host]) -> None:
+    """trixie's daemon in forky: what LAB_DOCKERD and LAB_DOCKER_PROXY do with a newer one."""
+    older = image("trixie") / "usr/sbin"
+    host = new_host("forky", dockerd=str(older / "dockerd"), docker_proxy=str(older / "docker-proxy"))
+    assert host.run(["docker", "version", "--format", "{{.Server.Version}}"]).stdout.startswith("26.1")
+    door = {"proto": "tcp", "address": host.address6, "port": 8080}
+    assert [entry["result"] for entry in host.lab.peer.probe([door])] == ["open"]
+
+
+def test_the_command_line_brings_a_lab_up_and_down(suite: str) -> None:
+    name = f"cli{os.getpid()}"
+    environment = {**os.environ, "PYTHONPATH": str(paths.REPOSITORY / "tests")}
+
+    def call(*argv: str) -> str:
+        command = [sys.executable, "-m", "lab", *argv]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    try:
+        call("up", name, "--suite", suite, "--containers", "standard")
+        assert f"{name}  host  {suite}  up  198.51.100.11" in call("list")
+        assert call("exec", name, "host", "--", "hostname") == "host\n"
+        assert "198.51.100.50" in call("exec", name, "peer", "--", "ip", "-4", "address")
+        assert "open         tcp  198.51.100.11  8080  web" in call("probe", name)
+        assert '"docker_hosts"' in call("inventory", name)
+        assert ansible.ping(Lab.attach(name)).rc == 0
+    finally:
+        call("down", name)
+    assert _remains(name) == {"processes": [], "namespaces": [], "mounts": [], "directories": []}
+
+
 def test_targets_cover_hosts_services_and_containers(lab_host: Host) -> None:
     targets = standard_targets(lab_host)
     kinds = {(entry["proto"], _family(entry), bool(entry.get("direct"))) for entry in targets}
-    assert kinds == {(proto, family, direct) for proto in ("tcp", "udp") for family in (4, 6) for direct in (True, False)}
+    assert kinds == {
+        (proto, family, direct) for proto in ("tcp", "udp") for family in (4, 6) for direct in (True, False)
+    }
     assert {22, 80, 443, 8888} <= {entry["port"] for entry in targets}

@@ -74,7 +74,7 @@ class PlaybookRun:
             self.kill()
             raise LabError(f"the playbook did not end in {timeout:g} s\n{self._out.read_text()[-3000:]}") from exc
         events = self.events()
-        stats = next((event["stats"] for event in events if "stats" in event), {})
+        stats: dict[str, dict[str, int]] = next((event["stats"] for event in events if "stats" in event), {})
         results = [event for event in events if "host" in event]
         return PlaybookResult(code, self._out.read_text(), self._err.read_text(), stats, results)
 
@@ -190,7 +190,9 @@ def run_playbook(
 
 def ping(lab: Lab) -> PlaybookResult:
     """Whether Ansible gets to the hosts at all."""
-    return run_playbook(lab, [{"hosts": "docker_hosts", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}])
+    return run_playbook(
+        lab, [{"hosts": "docker_hosts", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}]
+    )
 
 
 def close_connections(lab: Lab) -> None:

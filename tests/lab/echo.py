@@ -7,20 +7,22 @@
 It runs inside the container with the host's own Python: busybox as Debian builds it has no UDP server.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import socket
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    def connection_made(self, transport):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
-    def datagram_received(self, data, addr):
-        self.transport.sendto(data, addr)
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)  # type: ignore[attr-defined]
 
 
-async def stream(reader, writer):
+async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while True:
         data = await reader.read(4096)
         if not data:
@@ -30,7 +32,7 @@ async def stream(reader, writer):
     writer.close()
 
 
-def listening(kind, port):
+def listening(kind: int, port: int) -> socket.socket:
     """One socket for both families."""
     found = socket.socket(socket.AF_INET6, kind)
     found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -39,7 +41,7 @@ def listening(kind, port):
     return found
 
 
-async def main():
+async def main() -> None:
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(Datagrams, sock=listening(socket.SOCK_DGRAM, int(os.environ["UDP"])))
     await asyncio.start_server(stream, sock=listening(socket.SOCK_STREAM, int(os.environ["TCP"])))

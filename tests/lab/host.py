@@ -215,9 +215,7 @@ class Host:
 
     def wait_containers(self, containers: ContainerSet = STANDARD, timeout: float = 60) -> None:
         """Until every container of a set runs and answers the host itself."""
-        wait_for(
-            f"the containers on {self.name} answer", lambda: answering(self, containers), timeout, interval=0.2
-        )
+        wait_for(f"the containers on {self.name} answer", lambda: answering(self, containers), timeout, interval=0.2)
 
     def probe(self, targets: t.Sequence[probing.Target], timeout: float = 1.0) -> list[probing.Target]:
         """What the host itself reaches."""

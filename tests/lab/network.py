@@ -44,10 +44,6 @@ class Network:
         """The same at every boot, as a network card's: neighbours remember it."""
         return f"02:00:5e:00:{self.number:02x}:{suffix:02x}"
 
-    def mac(self, suffix: int) -> str:
-        """Of one's own for every member, and the same after a reboot, as with real hardware."""
-        return f"02:bb:00:00:{self.bridge[-1]:0>2}:{suffix:02x}"
-
 
 LAN = Network("br0", "eth0", "198.51.100", "2001:db8", 0)
 SECOND = Network("br1", "eth1", "203.0.113", "2001:db8:1", 1)

@@ -67,5 +67,7 @@ class Peer:
     def get(self, address: str, port: int = 80, timeout: int = 3) -> str:
         """The page at an address, to know who answers."""
         url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
-        script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=float(sys.argv[2])).read().decode())"
+        script = (
+            "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=float(sys.argv[2])).read().decode())"
+        )
         return self.run([sys.executable, "-I", "-c", script, url, str(timeout)]).stdout.strip()

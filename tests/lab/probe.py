@@ -23,7 +23,6 @@ import json
 import os
 import resource
 import select
-import selectors
 import socket
 import sys
 import time
@@ -48,8 +47,7 @@ class Attempt:
         family = socket.AF_INET6 if ":" in target["address"] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM if self.udp else socket.SOCK_STREAM)
         self.socket.setblocking(False)
-        if self.udp:  # else the kernel keeps most ICMP errors to itself
-            self.socket.setsockopt(*_REPORT_ERRORS[family], 1)
+        self.socket.setsockopt(*_REPORT_ERRORS[family], 1)  # else the kernel keeps many ICMP errors to itself
         now = time.monotonic()
         self.deadline = now + timeout
         # A datagram may be lost while addresses are being resolved: send again until the time is over.
@@ -75,9 +73,6 @@ class Attempt:
             self.resend.pop(0)
             return self._send()
         return 0
-
-    def events(self) -> int:
-        return selectors.EVENT_READ if self.udp else selectors.EVENT_WRITE
 
     def ready(self) -> int | None:
         """What the socket says: an errno, 0 for open, None for wait on."""

@@ -37,9 +37,10 @@ class Watch:
             namespace.command([*_PROBE, "watch"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         order = json.dumps({"targets": list(targets), "timeout": timeout, "rate": rate}) + "\n"
-        self._process.stdin.write(order.encode())
-        self._process.stdin.flush()
-        if self._process.stdout.readline() != b"watching\n":
+        stdin, stdout = t.cast(t.IO[bytes], self._process.stdin), t.cast(t.IO[bytes], self._process.stdout)
+        stdin.write(order.encode())
+        stdin.flush()
+        if stdout.readline() != b"watching\n":
             self._process.kill()
             raise LabError(f"the watch did not start: exit code {self._process.wait()}")
 

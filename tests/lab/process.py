@@ -28,11 +28,9 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with text output; with check a failure shows what the command said."""
     data = input.encode() if isinstance(input, str) else input
-    stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+    stdin: dict[str, t.Any] = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
     try:
-        raw = subprocess.run(  # type: ignore[call-overload]
-            list(argv), capture_output=True, timeout=timeout, env=env, check=False, **stdin
-        )
+        raw = subprocess.run(list(argv), capture_output=True, timeout=timeout, env=env, check=False, **stdin)
     except subprocess.TimeoutExpired as exc:
         raise LabError(f"{' '.join(argv)}: not finished after {timeout} s") from exc
     except FileNotFoundError as exc:

@@ -32,6 +32,7 @@ class Lab:
         self.hosts: dict[str, Host] = {}
         self.peers: dict[str, Peer] = {}
         self._detached = False
+        self._owner = state.owner()
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -88,7 +89,7 @@ class Lab:
 
     def save(self) -> None:
         record = {
-            "owner": getattr(self, "_owner", None) or state.owner(),
+            "owner": self._owner,
             "detached": self._detached,
             "hosts": {name: host.config for name, host in self.hosts.items()},
             "peers": {name: peer.config for name, peer in self.peers.items()},

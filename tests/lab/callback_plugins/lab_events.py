@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import typing as t
 
 from ansible.plugins.callback import CallbackBase
 
@@ -26,13 +27,13 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "lab_events"
     CALLBACK_NEEDS_ENABLED = True
 
-    def _write(self, event):
+    def _write(self, event: dict[str, t.Any]) -> None:
         path = os.environ.get("LAB_EVENTS")
         if path:
             with open(path, "a", encoding="utf-8") as out:
                 out.write(json.dumps(event, default=str) + "\n")
 
-    def _result(self, status, result):
+    def _result(self, status: str, result: t.Any) -> None:
         task = result._task
         self._write(
             {
@@ -45,17 +46,17 @@ class CallbackModule(CallbackBase):
             }
         )
 
-    def v2_runner_on_ok(self, result):
+    def v2_runner_on_ok(self, result: t.Any) -> None:
         self._result("ok", result)
 
-    def v2_runner_on_failed(self, result, ignore_errors=False):
+    def v2_runner_on_failed(self, result: t.Any, ignore_errors: bool = False) -> None:
         self._result("ignored" if ignore_errors else "failed", result)
 
-    def v2_runner_on_skipped(self, result):
+    def v2_runner_on_skipped(self, result: t.Any) -> None:
         self._result("skipped", result)
 
-    def v2_runner_on_unreachable(self, result):
+    def v2_runner_on_unreachable(self, result: t.Any) -> None:
         self._result("unreachable", result)
 
-    def v2_playbook_on_stats(self, stats):
+    def v2_playbook_on_stats(self, stats: t.Any) -> None:
         self._write({"stats": {host: stats.summarize(host) for host in stats.processed}})
