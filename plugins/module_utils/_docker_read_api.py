@@ -87,7 +87,9 @@ def _knock(runner: RunnerLike, path: str, timeout: int) -> None:
                 "permission_denied", f"no permission to use {path}: run the task with become"
             ) from exc
         except OSError as exc:
-            if runner.find("dockerd") is None and not os.path.exists(path):
+            # A socket file stays behind when Docker is removed: it proves nothing.
+            programs = [runner.find(name) for name in ("dockerd", "docker")]
+            if programs == [None, None] or (programs[0] is None and not os.path.exists(path)):
                 raise DockerUnavailable("not_installed", "Docker is not installed on this host") from exc
             raise DockerUnavailable(
                 "daemon_unreachable",
