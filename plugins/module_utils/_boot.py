@@ -48,6 +48,8 @@ After=nftables.service
 Before=network-pre.target docker.service shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
+# However often Docker restarts: systemd never declines to load them.
+StartLimitIntervalSec=0
 
 [Service]
 # Not RemainAfterExit: starting it again always loads the tables again, in one transaction.
