@@ -37,7 +37,6 @@ SSH: Rules = [{"to": "host", "ports": [22]}]
 RULES: Rules = [*SSH, {"to": "published", "ports": [80, 443, 8083]}]
 #: Without SSH: whoever applies it is locked out.
 LOCKOUT: Rules = [{"to": "published", "ports": [80, 443, 8083]}]
-WITHOUT_CONTROLLER: Rules = [{"from": "nobody", "to": "host", "ports": [22]}, *LOCKOUT]
 
 
 def variables(rules: Rules, **others: t.Any) -> dict[str, t.Any]:
@@ -185,11 +184,16 @@ def live_table(host: Host) -> str | None:
     return found.stdout if found.returncode == 0 else None
 
 
-def ruleset_without(host: Host, *tables: str) -> str:
-    """All tables but these, without counters."""
-    names = [line.split(None, 1)[1] for line in host.run(["nft", "list", "tables"]).stdout.splitlines()]
-    wanted = [name for name in names if name not in tables]
-    return "".join(host.run(["nft", "-s", "list", "table", *name.split()]).stdout for name in wanted)
+def words(listing: str | None) -> list[str] | None:
+    """A listing's words in any order: sets are listed in another one after each load."""
+    return None if listing is None else sorted(listing.replace(",", " ").split())
+
+
+def foreign_tables(host: Host) -> str:
+    """Every table but the own one, without counters."""
+    names = [line.split()[1:] for line in host.run(["nft", "list", "tables"]).stdout.splitlines()]
+    wanted = [name for name in names if name != ["inet", "bulkhead"]]
+    return "".join(host.run(["nft", "-s", "list", "table", *name]).stdout for name in wanted)
 
 
 def etc(host: Host) -> dict[str, list[t.Any]]:
@@ -208,13 +212,7 @@ def _is_live(host: Host, record: Path) -> bool:
     if not record.exists():
         return False
     applied = json.loads(record.read_text())["applied"]
-    listing = live_table(host)
-    return listing is not None and _skeleton(listing) == _skeleton(applied)
-
-
-def _skeleton(listing: str) -> list[str]:
-    """Its words in any order: sets are listed in the kernel's order."""
-    return sorted(listing.replace(",", " ").split())
+    return words(live_table(host)) == words(applied)
 
 
 def timer(host: Host) -> str:
@@ -222,13 +220,11 @@ def timer(host: Host) -> str:
     return host.run(["systemctl", "is-active", "bulkhead-revert-inet-bulkhead.timer"], check=False).stdout.strip()
 
 
-def wait_reverted(host: Host, timeout: float) -> float:
-    """Until the timer has run; gives that moment of the clock."""
-    service = "bulkhead-revert-inet-bulkhead.service"
+def wait_reverted(host: Host, before: str | None, timeout: float) -> float:
+    """Until the table is again what it was before; gives that moment of the clock."""
 
     def over() -> bool:
-        running = host.run(["systemctl", "is-active", service], check=False).stdout.strip()
-        return timer(host) == "inactive" and running == "inactive"
+        return words(live_table(host)) == words(before) and timer(host) == "inactive"
 
     wait_for("the host has taken the apply back", over, timeout, interval=0.1)
     return time.time()
