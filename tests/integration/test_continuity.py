@@ -75,8 +75,8 @@ def whole(host: Host) -> None:
 
 
 def systemctl(host: Host, *arguments: str) -> None:
-    # nftables.service as shipped may be started five times in ten seconds; its count is forgotten here.
-    host.run(["systemctl", "reset-failed", "nftables.service"], check=False)
+    # As shipped, systemd starts these services only so many times in a row; it is made to forget the count.
+    host.run(["systemctl", "reset-failed", "nftables.service", "docker.service"], check=False)
     host.run(["systemctl", *arguments])
 
 
