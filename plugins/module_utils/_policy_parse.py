@@ -365,7 +365,7 @@ def _rule(index: int, value: t.Any, zones: dict[str, Zone], errors: _Errors) -> 
     action = _word(value.get("action"), ACTIONS, "accept", f"{path}.action", errors)
     limit = _limit(value, path, errors)
     if limit is not None and action != "accept":
-        errors.add(f"{path}.limit", f"a limit belongs to action accept; what exceeds it is dropped, not {action}ed")
+        errors.add(f"{path}.limit", "a limit belongs to action accept; what exceeds it is dropped")
     comment_accepted = "accepted are up to 100 characters without quotes, backslashes and control characters"
     rule = Rule(
         index=index,
