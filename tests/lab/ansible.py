@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lab import inventory, paths
 from lab.peer import Peer
-from lab.process import LabError, run
+from lab.process import LabError, kill, run, stop_family
 
 if t.TYPE_CHECKING:
     from lab.topology import Lab
@@ -79,11 +79,11 @@ class PlaybookRun:
         return PlaybookResult(code, self._out.read_text(), self._err.read_text(), stats, results)
 
     def kill(self) -> None:
-        """SIGKILL to the controller and all its workers at once."""
-        try:
-            os.killpg(self.process.pid, 9)
-        except ProcessLookupError:
-            pass
+        """SIGKILL to the controller and all its workers at once, also those with a session of their own."""
+        if self.process.poll() is None:
+            family = stop_family(self.process.pid)
+            for pid in family:
+                kill(pid)
         self.process.wait()
 
 

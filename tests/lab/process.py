@@ -80,3 +80,9 @@ def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         pass
+
+
+def stop_family(pid: int) -> list[int]:
+    """Stop a process and all that descend from it, so that none of them can start another; gives their ids."""
+    kill(pid, signal.SIGSTOP)
+    return [pid, *(member for child in children(pid) for member in stop_family(child))]
