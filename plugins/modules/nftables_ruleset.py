@@ -212,7 +212,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner i
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import TableError
 
-NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,30}$")
+NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,30}\Z")
 SHOWN_LINES = 50
 
 
