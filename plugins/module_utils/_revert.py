@@ -114,11 +114,20 @@ class Revert:
         record = json.loads(text) if text is not None else None
         if not isinstance(record, dict) or not secrets.compare_digest(str(record.get("token")), token):
             raise RevertError("there is no apply with this confirmation on the host; a reboot or another run ended it")
+        waiting = self._state(f"{self.unit}.timer") in ("active", "activating")
         self.runner.run(["systemctl", "stop", f"{self.unit}.timer"], check=False)
         # A revert that has begun is let finish, so that what is compared is what stays.
         while self._state(f"{self.unit}.service") in ("activating", "active", "deactivating"):
             time.sleep(0.05)
         if self.table.live() != record["applied"]:
+            if waiting:
+                # Without its timer nothing else would put the old table back; loading it twice does no harm.
+                self.runner.run(["nft", "-f", self._path("revert.nft")])
+                self.disarm()
+                raise RevertError(
+                    "the table is not what was applied: somebody else changed it meanwhile, or the confirmation came"
+                    " too late; the host has put back the table it had before; nothing on disk was changed"
+                )
             raise RevertError(
                 "the confirmation came too late: the host has put back the table it had before;"
                 " nothing on disk was changed"
