@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 TOP = 7
 
 
-def interval() -> st.SearchStrategy[t.Tuple[int, int]]:
+def interval() -> st.SearchStrategy[tuple[int, int]]:
     return st.tuples(st.integers(0, TOP), st.integers(0, TOP)).map(lambda ends: (min(ends), max(ends)))
 
 
-def boxes() -> st.SearchStrategy[t.List[t.Any]]:
+def boxes() -> st.SearchStrategy[list[t.Any]]:
     return st.lists(st.tuples(interval(), interval(), interval()), max_size=8)
 
 
-def points(box: t.Any) -> t.Set[t.Tuple[int, ...]]:
+def points(box: t.Any) -> set[tuple[int, ...]]:
     return set(itertools.product(*(range(low, high + 1) for low, high in box)))
 
 
