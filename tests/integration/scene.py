@@ -16,14 +16,17 @@ import typing as t
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from lab.ansible import PlaybookResult, PlaybookRun, run_playbook, start_playbook
 from lab.containers import Target, addresses
 from lab.host import Host
 from lab.process import wait_for
 
-from integration.fleet import both, target, tree
+from integration.fleet import SUITES, both, target, tree
 
 _CONVERSATION = str(Path(__file__).with_name("conversation.py"))
+#: For what does not depend on the release: systemd and nft differ between them, the controller's part does not.
+one_suite = pytest.mark.parametrize("suite", SUITES[:1], indirect=True)
 HARDEN = "bulkhead.docker_nftables.harden"
 PENDING = "/run/bulkhead/inet-bulkhead.pending"
 #: Attempts a second of a watch, all targets together.

@@ -14,7 +14,7 @@ from lab.host import Host
 from lab.network import LAN
 
 from integration.fleet import ruleset
-from integration.scene import HARDEN, LOCKOUT, RULES, SSH, etc, is_root, variables
+from integration.scene import HARDEN, LOCKOUT, RULES, SSH, etc, is_root, one_suite, variables
 
 pytestmark = pytest.mark.skipif(not is_root(), reason="test hosts need root")
 
@@ -61,12 +61,14 @@ def test_policy_without_ssh(host: Host) -> None:
     assert "Nothing was changed" in said
 
 
+@one_suite
 def test_policy_that_lets_only_others_in(host: Host) -> None:
     zones = {"elsewhere": {"sources": ["203.0.113.0/24"]}}
     said = refusal(host, [{"from": "elsewhere", "to": "host", "ports": [22]}, *LOCKOUT], zones)
     assert f"to {host.address4} port 22" in said
 
 
+@one_suite
 def test_the_rule_that_would_do_it_is_named(host: Host) -> None:
     zones = {"lan": {"sources": [f"{LAN.address4(0)}/24"]}}
     said = refusal(host, [{"from": "lan", "to": "host", "ports": ["20-30"], "action": "reject"}, *RULES], zones)
@@ -74,6 +76,7 @@ def test_the_rule_that_would_do_it_is_named(host: Host) -> None:
     assert "docker_firewall_rules[0]" in said
 
 
+@one_suite
 def test_connection_over_ipv6(host: Host) -> None:
     said = refusal(host, [{"to": "host", "ports": [22], "family": "ipv4"}], ansible_host=host.address6)
     assert f"from {LAN.address6(PEER_SUFFIX)} to {host.address6} port 22" in said

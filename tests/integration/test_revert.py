@@ -18,7 +18,7 @@ from lab.ansible import PlaybookResult, close_connections
 from lab.containers import IMAGE
 from lab.host import Host
 
-from integration.fleet import SUITES, both, target
+from integration.fleet import both, target
 from integration.scene import (
     LOCKOUT,
     PENDING,
@@ -30,6 +30,7 @@ from integration.scene import (
     hardened,
     is_root,
     live_table,
+    one_suite,
     start_hardening,
     timer,
     wait_open,
@@ -39,11 +40,9 @@ from integration.scene import (
 )
 
 pytestmark = pytest.mark.skipif(not is_root(), reason="test hosts need root")
-#: systemd and nft differ between releases; the controller's part does not.
-one_suite = pytest.mark.parametrize("suite", SUITES[:1], indirect=True)
 
 #: The time limit of the tests, in seconds, and how much later than that a busy machine may be.
-LIMIT = 10
+LIMIT = 8
 LATE = 3.0
 OTHER: list[dict[str, t.Any]] = [*SSH, {"to": "published", "ports": [80, 8085]}]
 
@@ -117,6 +116,7 @@ def assert_said(result: PlaybookResult, host: Host) -> None:
 # -- first-ever install ------------------------------------------------------------------------------------------------
 
 
+@one_suite
 def test_first_install_that_locks_out(host: Host) -> None:
     """The run goes on to its end and fails; the host lets the neighbour in again in time."""
     before = Before(host)
@@ -194,19 +194,19 @@ def test_second_run_while_one_waits(installed: Host) -> None:
     """It is refused and disturbs nothing; after the time limit it goes through."""
     host = installed
     before = Before(host)
-    run = start_hardening(host, OTHER, confirm_timeout=20, probes=SLOW)
+    run = start_hardening(host, OTHER, confirm_timeout=15, probes=SLOW)
     wait_pending(host)
     run.kill()
     assert timer(host) == "active"
     waiting = live_table(host)
-    second = harden(host, SSH, confirm_timeout=20)
+    second = harden(host, SSH, confirm_timeout=15)
     assert second.rc != 0
     assert "an earlier apply still waits for its confirmation" in second.messages(host.name)
-    assert "20 seconds" in second.messages(host.name)
+    assert "15 seconds" in second.messages(host.name)
     assert words(live_table(host)) == words(waiting)
-    wait_reverted(host, before.table, 20 + LATE)
+    wait_reverted(host, before.table, 15 + LATE)
     before.assert_back()
-    assert hardened(host, OTHER, confirm_timeout=20).changed(host.name) == 1
+    assert hardened(host, OTHER, confirm_timeout=15).changed(host.name) == 1
 
 
 @one_suite
