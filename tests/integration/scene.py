@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from integration.fleet import SUITES, both, target, tree
+
 from lab.ansible import PlaybookResult, PlaybookRun, run_playbook, start_playbook
 from lab.containers import Target, addresses
 from lab.host import Host
 from lab.process import wait_for
-
-from integration.fleet import SUITES, both, target, tree
 
 _CONVERSATION = str(Path(__file__).with_name("conversation.py"))
 #: For what does not depend on the release: systemd and nft differ between them, the controller's part does not.

@@ -15,11 +15,6 @@ import time
 import typing as t
 
 import pytest
-from lab.ansible import run_playbook
-from lab.containers import STANDARD, Target, running
-from lab.host import Host
-from lab.process import wait_for
-
 from integration.fleet import SUITES
 from integration.scene import (
     RULES,
@@ -36,6 +31,11 @@ from integration.scene import (
     watched,
     words,
 )
+
+from lab.ansible import run_playbook
+from lab.containers import STANDARD, Target, running
+from lab.host import Host
+from lab.process import wait_for
 
 pytestmark = pytest.mark.skipif(not is_root(), reason="test hosts need root")
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from integration.fleet import ruleset
+from integration.scene import HARDEN, LOCKOUT, RULES, SSH, etc, is_root, one_suite, variables
+
 from lab.ansible import close_connections, run_playbook
 from lab.host import Host
 from lab.network import LAN
-
-from integration.fleet import ruleset
-from integration.scene import HARDEN, LOCKOUT, RULES, SSH, etc, is_root, one_suite, variables
 
 pytestmark = pytest.mark.skipif(not is_root(), reason="test hosts need root")
 

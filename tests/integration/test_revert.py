@@ -14,10 +14,6 @@ import time
 import typing as t
 
 import pytest
-from lab.ansible import PlaybookResult, close_connections
-from lab.containers import IMAGE
-from lab.host import Host
-
 from integration.fleet import both, target
 from integration.scene import (
     LOCKOUT,
@@ -38,6 +34,10 @@ from integration.scene import (
     wait_reverted,
     words,
 )
+
+from lab.ansible import PlaybookResult, close_connections
+from lab.containers import IMAGE
+from lab.host import Host
 
 pytestmark = pytest.mark.skipif(not is_root(), reason="test hosts need root")
 
