@@ -71,7 +71,7 @@ def state(host: Host) -> dict[str, t.Any]:
         "sysctls": host.run(
             ["sysctl", "-a", "-r", r"^net\.ipv[46]\.(ip_forward$|conf\..*\.(forwarding|accept_ra)$)"]
         ).stdout,
-        "timers": host.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "bulkhead*"]).stdout,
+        "timers": host.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "bulkhead*.timer"]).stdout,
     }
 
 

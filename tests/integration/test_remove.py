@@ -69,7 +69,7 @@ class Trace:
 
 def trace(lab: Lab, host: Host) -> Trace:
     found = tree(host, "/etc", "/run", "/usr/local", "/var/lib/systemd", "/root", "/tmp", "/var/tmp")
-    units = host.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "*bulkhead*", "*nftables*"]).stdout
+    units = host.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "*bulkhead*"]).stdout
     return Trace(
         files={path: what for path, what in found.items() if not path.startswith(_RESTLESS)},
         ruleset=ruleset(host),
