@@ -254,7 +254,7 @@ def random_policy(random_: random.Random) -> tuple[dict[str, t.Any], Policy]:
         zones = {f"z{number}": random_zone(random_) for number in range(random_.randint(1, 4))}
         variables = {
             "zones": zones,
-            "rules": [random_rule(random_, list(zones)) for _ in range(random_.randint(1, 9))],
+            "rules": [random_rule(random_, list(zones)) for _rest in range(random_.randint(1, 9))],
             "host_default": random_.choice(("drop", "drop", "accept")),
             "outside_interfaces": random_.choice(([], [], ["lan0"], ["lan0", "wan*"])),
             "log_drops": random_.random() < 0.2,
@@ -305,7 +305,7 @@ def test_the_kernel_does_what_the_policy_says(world: World, capsys: pytest.Captu
         variables, policy = random_policy(random_)
         text = compiled(policy)
         world.load(text)
-        dials = [random_dial(random_) for _ in range(DIALS)]
+        dials = [random_dial(random_) for _rest in range(DIALS)]
         said = [decide(policy, one, published=(one.protocol, one.port) in PUBLISHED) for one in dials]
         found = world.dial(dials)
         wrong = [place for place in range(DIALS) if EXPECTED[said[place].verdict] != found[place]]

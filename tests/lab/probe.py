@@ -152,7 +152,7 @@ class Prober:
 
 def probe(targets: list[Target], timeout: float) -> list[Target]:
     """Every target once, side by side."""
-    results: list[Target] = [{} for _ in targets]
+    results: list[Target] = [{} for _rest in targets]
 
     def done(attempt: Attempt, result: str, name: str | None) -> None:
         taken = round(time.time() - attempt.began, 4)
@@ -172,7 +172,7 @@ def probe(targets: list[Target], timeout: float) -> list[Target]:
 def watch(targets: list[Target], timeout: float, rate: float, stop_fd: int) -> dict[str, t.Any]:
     """Start attempts at an even rate, target after target, until stop_fd has something to read."""
     successes: list[dict[str, t.Any]] = []
-    counts: list[dict[str, int]] = [{} for _ in targets]
+    counts: list[dict[str, int]] = [{} for _rest in targets]
     last: list[float] = [0.0] * len(targets)
     gaps: list[float] = [0.0] * len(targets)
     attempts = skipped = 0
