@@ -52,9 +52,9 @@ def harden(host: Host, rules: Rules, **others: t.Any) -> PlaybookResult:
     return run_playbook(host.lab, HARDEN, hosts=host.name, extra_vars=variables(rules, **others))
 
 
-def hardened(host: Host, rules: Rules = RULES, **others: t.Any) -> PlaybookResult:
-    """Run the playbook; it has to succeed."""
-    result = harden(host, rules, **others)
+def hardened(host: Host, rules: Rules | None = None, **others: t.Any) -> PlaybookResult:
+    """Run the playbook, with RULES unless others are given; it has to succeed."""
+    result = harden(host, RULES if rules is None else rules, **others)
     assert result.rc == 0, f"{result.messages()}\n{result.stdout[-3000:]}\n{result.stderr[-1000:]}"
     return result
 
@@ -111,27 +111,38 @@ class Seen:
         return f"{report['attempts']} attempts in {report['seconds']:.1f} s, longest gap {report['max_gap']:.2f} s"
 
 
-@contextmanager
-def watched(host: Host, targets: t.Sequence[Target]) -> t.Iterator[Seen]:
+class watched:
     """Try all the time; the watch must have been a dense one, or what it did not see means nothing."""
-    seen = Seen()
-    with host.lab.peer.watch(targets, rate=RATE) as watch:
-        yield seen
-        seen.report = watch.stop()
-    report = seen.report
-    assert report["attempts"] > report["seconds"] * RATE / 2, f"the watch was too slow: {seen.attempts()}"
-    assert report["max_gap"] < MAX_GAP, f"the watch slept: {seen.attempts()}"
+
+    def __init__(self, host: Host, targets: t.Sequence[Target]) -> None:
+        self._seen = Seen()
+        self._watch = host.lab.peer.watch(targets, rate=RATE)
+
+    def __enter__(self) -> Seen:
+        return self._seen
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        self._seen.report = report = self._watch.stop()
+        if kind is None:
+            assert report["attempts"] > report["seconds"] * RATE / 2, f"the watch was too slow: {self._seen.attempts()}"
+            assert report["max_gap"] < MAX_GAP, f"the watch slept: {self._seen.attempts()}"
 
 
-@contextmanager
-def never_through(host: Host, targets: t.Sequence[Target], what: str) -> t.Iterator[Seen]:
+class never_through(watched):
     """Not one attempt gets through while the block runs."""
-    with watched(host, targets) as seen:
-        yield seen
-    through = seen.successes()
-    places = sorted({(item["target"]["proto"], item["target"]["address"], item["target"]["port"]) for item in through})
-    print(f"{host.suite}, {what}: {len(through)} of {seen.attempts()} got through")
-    assert not through, f"during {what} the neighbour got through {len(through)} times, to {places}"
+
+    def __init__(self, host: Host, targets: t.Sequence[Target], what: str) -> None:
+        super().__init__(host, targets)
+        self._what = f"{host.suite}, {what}"
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        super().__exit__(kind, *rest)
+        if kind is not None:
+            return
+        through = self._seen.successes()
+        places = sorted({tuple(item["target"][key] for key in ("proto", "address", "port")) for item in through})
+        print(f"{self._what}: {len(through)} of {self._seen.attempts()} got through")
+        assert not through, f"{self._what}: the neighbour got through {len(through)} times, to {places}"
 
 
 # -- conversations -----------------------------------------------------------------------------------------------------
