@@ -227,10 +227,11 @@ def _outside_chain(policy: Policy, entries: t.Sequence[Entry], state: HostState,
             f"icmp type {{ {_ICMP4}{ping4} }} accept",
             f"icmpv6 type {{ {_ICMP6}{ping6} }} accept",
             "meta l4proto igmp accept",
-            "udp sport 67 udp dport 68 accept",
-            "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept",
         ],
     )
+    # Where a container has a DHCP client's port, an answer to it would be a packet for docker-proxy.
+    answers = {68: "udp sport 67 udp dport 68 accept", 546: "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept"}
+    chain.rules += [rule for port, rule in answers.items() if ("udp", port) not in state.published]
     chain.rules += compile_entries("outside", entries, sets)
     log = "bulkhead outside: " if policy.log_drops else None
     if policy.host_default == "drop":

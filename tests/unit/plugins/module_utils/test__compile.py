@@ -187,3 +187,16 @@ def test_each_named_set_belongs_to_one_rule_list() -> None:
     }
     names = [item.name for item in compile_policy(parse(variables), STATE).sets]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("port", "closed"), [(68, "udp dport 68"), (546, "udp dport 546"), (69, None)])
+def test_a_container_on_a_port_of_dhcp_closes_it(port: int, closed: str | None) -> None:
+    """An answer of a DHCP server would be one for docker-proxy."""
+    policy = parse({"rules": [{"to": "host", "ports": [22]}]})
+    rules = next(
+        chain.rules
+        for chain in compile_policy(policy, HostState(networks={}, published=(("udp", port),))).chains
+        if chain.name == "outside"
+    )
+    answered = {name for name in ("udp dport 68", "udp dport 546") if any(name in rule for rule in rules)}
+    assert answered == {"udp dport 68", "udp dport 546"} - {closed}
