@@ -66,7 +66,9 @@ EXAMPLES = r"""
 
 - name: Name the interfaces that lead out of the host
   ansible.builtin.debug:
-    msg: "{{ docker.interfaces | rejectattr('is_bridge') | rejectattr('master') | map(attribute='name') }}"
+    msg: >-
+      {{ docker.interfaces | rejectattr('kind', 'eq', 'loopback') | rejectattr('is_bridge') | rejectattr('master')
+         | map(attribute='name') }}
 """
 
 RETURN = r"""

@@ -81,9 +81,11 @@ EXAMPLES = r"""
       - {address: 198.51.100.11, protocol: icmp}
   register: probe
 
-- name: Show which ports answered
+- name: Show which TCP and UDP ports answered
   ansible.builtin.debug:
-    msg: "{{ probe.probed | selectattr('result', 'eq', 'open') | map(attribute='port') }}"
+    msg: >-
+      {{ probe.probed | selectattr('result', 'eq', 'open') | rejectattr('protocol', 'eq', 'icmp')
+         | map(attribute='port') }}
 
 - name: Make sure that a database is closed, with a shorter wait
   bulkhead.docker_nftables.reachability_probe:
