@@ -112,8 +112,9 @@ def measure(lab: Lab, host: Host, rounds: int, seconds: float) -> tuple[list[lis
     """Give rows for a table, and the goals that were missed."""
     variables = policy(lab.peer.address4)
 
-    def harden(chosen: dict[str, t.Any] = variables) -> t.Any:
-        result = run_playbook(lab, "bulkhead.docker_nftables.harden", hosts="docker_hosts", extra_vars=chosen)
+    def harden(chosen: dict[str, t.Any] | None = None) -> t.Any:
+        policy_of_run = variables if chosen is None else chosen
+        result = run_playbook(lab, "bulkhead.docker_nftables.harden", hosts="docker_hosts", extra_vars=policy_of_run)
         if result.rc != 0:
             raise SystemExit(f"hardening failed: {result.messages()}")
         return result
