@@ -142,11 +142,21 @@ class Apply:
         """Keep an unconfirmed apply and write it to disk."""
         outcome = Outcome()
         with self.revert.lock():
+            files = {}
+            if self.boot is not None:
+                files = self.boot.wanted(self.table.family, self.table.name, self._saved_text(text))
+            missing = self.boot.missing(files) if self.boot is not None else {}
+            old = self.revert.script()
             self.revert.confirm(token)
             outcome.actions.append(f"confirm table {self.table.family} {self.table.name}")
             if self.boot is not None:
-                files = self.boot.wanted(self.table.family, self.table.name, self._saved_text(text))
-                self.boot.save(files, self.boot.missing(files))
+                try:
+                    self.boot.save(files, missing)
+                except BaseException:
+                    # What the next boot would not load must not stay live either.
+                    if old is not None:
+                        self.runner.run(["nft", "-f", "-"], stdin=old)
+                    raise
         return outcome
 
     def put_back(self, token: str) -> Outcome:

@@ -126,7 +126,8 @@ class Boot:
             DROP_IN: (_DROP_IN_TEXT.format(**names), 0o644),
         }
         for path in DISTRIBUTION_FILES:
-            found = _files.read(self._at(path))
+            # One that is linked to /dev/null loads nothing; the unit loads the tables by itself.
+            found = _files.read(self._at(path)) if os.path.isfile(self._at(path)) else None
             if found is not None and not _included(found):
                 joined = bool(found) and not found.endswith("\n")
                 line = f"\n{INCLUDE_JOINED}\n" if joined else f"{INCLUDE}\n"
@@ -137,9 +138,16 @@ class Boot:
         return stat.S_IMODE(os.stat(self._at(path)).st_mode)
 
     def missing(self, files: dict[str, tuple[str, int]]) -> dict[str, tuple[str | None, str]]:
-        """Give what differs: path to (text now, text wanted)."""
+        """Give what differs: path to (text now, text wanted).
+
+        Raises BootError where a path leads to something that must not be replaced.
+        """
         result = {}
         for path, (text, mode) in files.items():
+            target = os.path.realpath(self._at(path))
+            if os.path.lexists(target) and not os.path.isfile(target):
+                hint = f"; systemctl unmask {UNIT} takes that back" if path == UNIT_PATH else ""
+                raise BootError(f"{path} leads to {target}, which is no regular file{hint}; nothing was changed")
             found = _files.read(self._at(path))
             if found != text or self._mode(path) != mode:
                 result[path] = (found, text)
@@ -150,11 +158,29 @@ class Boot:
         return self.runner.run(["systemctl", "is-enabled", UNIT], check=False).stdout.strip() == "enabled"
 
     def save(self, files: dict[str, tuple[str, int]], paths: t.Iterable[str]) -> None:
-        """Write the named files, and have systemd know of them."""
+        """Write the named files, and have systemd know of them; where that fails the files are as they were."""
+        before = {path: _files.read(self._at(path)) for path in paths}
+        try:
+            self._save(files, list(before))
+        except BaseException:
+            self._take_back(files, before)
+            raise
+
+    def _take_back(self, files: dict[str, tuple[str, int]], before: dict[str, str | None]) -> None:
+        for path, text in before.items():
+            try:
+                if text is None:
+                    _files.remove(self._at(path))
+                elif _files.read(self._at(path)) != text:
+                    _files.write(self._at(path), text, files[path][1])
+            except OSError:
+                # The disk is what failed; what is still to be told is why.
+                continue
+
+    def _save(self, files: dict[str, tuple[str, int]], changed: list[str]) -> None:
         _files.private_directory(self._at(DIRECTORY))
         _files.private_directory(self._at(TABLES))
         os.makedirs(self._at(DROP_IN_DIRECTORY), mode=0o755, exist_ok=True)
-        changed = list(paths)
         for path in changed:
             text, mode = files[path]
             _files.write(self._at(path), text, mode)

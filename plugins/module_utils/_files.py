@@ -9,6 +9,7 @@ May change at any time.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -26,9 +27,12 @@ def read(path: str) -> str | None:
 def write(path: str, text: str, mode: int) -> None:
     """Replace a file in one step; it is on the disk when this returns.
 
-    A link is followed, so that a linked configuration file stays a link.
+    A link is followed, so that a linked configuration file stays a link; what it leads to has to be
+    a file: a masked unit is a link to /dev/null, which must never be replaced.
     """
     target = os.path.realpath(path)
+    if os.path.lexists(target) and not os.path.isfile(target):
+        raise FileExistsError(errno.EEXIST, f"it leads to {target}, which is no regular file", path)
     directory = os.path.dirname(target)
     handle, temporary = tempfile.mkstemp(dir=directory, prefix=".bulkhead-")
     try:

@@ -99,6 +99,10 @@ class Revert:
         )
         return record
 
+    def script(self) -> str | None:
+        """Give what the timer would load, None where nothing waits."""
+        return _files.read(self._path("revert.nft"))
+
     def disarm(self) -> None:
         """Stop the timer and forget the old table."""
         self.runner.run(["systemctl", "stop", f"{self.unit}.timer"], check=False)

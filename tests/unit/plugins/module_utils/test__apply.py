@@ -9,6 +9,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._apply import Apply
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import BootError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_text import TextError
@@ -347,3 +348,37 @@ def test_nft_that_cannot_be_used(host: FakeHost, version: str | None, message: s
     with pytest.raises(TableError) as caught:
         job(host)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("path", ["etc/systemd/system/bulkhead.service", "etc/nftables.conf"])
+def test_a_link_to_a_device_is_never_replaced(host: FakeHost, path: str) -> None:
+    """A masked unit is such a link; following it would put a file in the place of the host's /dev/null."""
+    device = host.root / "null"
+    os.mkfifo(device)
+    (host.root / path).unlink(missing_ok=True)
+    (host.root / path).symlink_to(device)
+    if path.endswith(".service"):
+        with pytest.raises(BootError, match="systemctl unmask"):
+            job(host).present(ONE, False, 30)
+        assert KEY not in host.tables and not host.timers
+    else:
+        job(host).present(ONE, False, 0)
+    assert device.is_fifo() and (host.root / path).is_symlink()
+
+
+def test_what_cannot_be_written_does_not_stay_live(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(host)
+    before = host.files()
+    token = pending(host)
+    real = _files.write
+
+    def full(path: str, text: str, mode: int) -> None:
+        if TWO in text and "tables" in path:
+            raise OSError(28, "No space left on device", path)
+        real(path, text, mode)
+
+    monkeypatch.setattr(_files, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        job(host).confirm(TWO, token)
+    assert host.tables[KEY] == ONE and not host.timers
+    assert host.files() == before
