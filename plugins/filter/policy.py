@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 import typing as t
 
 from ansible.errors import AnsibleFilterError
@@ -15,7 +16,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compile 
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._decide import Dial, decide
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Policy, PolicyError
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import parse
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import INTERFACE, parse
 
 
 def _parsed(variables: dict[str, t.Any]) -> Policy:
@@ -60,7 +61,8 @@ def host_state(facts: dict[str, t.Any]) -> HostState:
     published = {
         (str(port["protocol"]), int(port["host_port"])) for port in facts.get("published", []) if port.get("host_port")
     }
-    interfaces = facts.get("interfaces", [])
+    # The kernel allows quotes and stars in a name; nft would read them as the end of it and as a wildcard.
+    interfaces = [item for item in facts.get("interfaces", []) if INTERFACE.match(str(item["name"]))]
     ports = [item for item in interfaces if item.get("master") in bridges and item.get("kind") not in ("veth", "unknown")]
     shared = tuple(sorted({str(item["master"]) for item in ports}))
     return HostState(
@@ -106,26 +108,54 @@ def _lockout(policy: Policy, connection: dict[str, t.Any] | None) -> str:
     )
 
 
-def policy_plan(variables: dict[str, t.Any], facts: dict[str, t.Any]) -> dict[str, t.Any]:
+def policy_plan(
+    variables: dict[str, t.Any], facts: dict[str, t.Any], names: t.Sequence[str] = ()
+) -> dict[str, t.Any]:
     """Give everything the role asks of a policy in one step: its mistakes, the table, and whether it locks out."""
+    plan: dict[str, t.Any] = {"errors": [], "refusal": "", "needs_docker": "", "ruleset": {}, "lockout": ""}
+    plan["warnings"] = []
+    misspelt = _misspelt(names)
     try:
         policy = parse(variables)
+        if misspelt:
+            raise PolicyError([])
+    except PolicyError as error:
+        mistakes = PolicyError(misspelt + error.errors)
+        return {**plan, "errors": mistakes.errors, "refusal": _message(mistakes)}
+    try:
         ruleset = compile_policy(policy, host_state(facts)).as_dict()
     except PolicyError as error:
-        return {
-            "errors": error.errors,
-            "refusal": _message(error),
-            "ruleset": {},
-            "lockout": "",
-            "warnings": [],
-        }
+        if facts.get("available"):
+            return {**plan, "errors": error.errors, "refusal": _message(error)}
+        # No mistake of the policy's: only Docker could say what these networks are.
+        return {**plan, "needs_docker": "; ".join(error.errors)}
     return {
-        "errors": [],
-        "refusal": "",
+        **plan,
         "ruleset": ruleset,
         "lockout": _lockout(policy, facts.get("ssh_connection")),
         "warnings": ruleset["warnings"] + _daemon_warnings(facts),
     }
+
+
+#: Every variable that the role and the playbooks read.
+KNOWN = tuple(
+    f"docker_firewall_{name}"
+    for name in (
+        "state zones rules outside_interfaces bridges host_default egress_default containers_to_host_default"
+        " routed_default ping log_drops confirm_timeout probes allow_lockout docker_required manage_forwarding table"
+        " hosts audit_strict verify_from verify_addresses verify_ports verify_strict verify_timeout verify_retries"
+    ).split()
+)
+
+
+def _misspelt(names: t.Sequence[str]) -> list[str]:
+    """Find variables that differ from one of ours in a letter or two; what goes on after it is somebody's own."""
+    found = []
+    for name in sorted(set(map(str, names)) - set(KNOWN)):
+        near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.94)
+        if near and not name.startswith(near[0] + "_"):
+            found.append(f"{name}: there is no such variable; did you mean {near[0]}?")
+    return found
 
 
 def _daemon_warnings(facts: dict[str, t.Any]) -> list[str]:

@@ -100,3 +100,9 @@ def test_a_lockout_is_seen(variables: dict[str, t.Any], connection: dict[str, t.
         )
     else:
         assert said == ""
+
+
+def test_an_interface_whose_name_nft_reads_otherwise_is_left_out() -> None:
+    names = ("br0", "e*", 'b"x')
+    found = plugin.host_state({"interfaces": [{"name": name, "is_bridge": True} for name in names]})
+    assert found.other_bridges == ("br0",) and found.interfaces == ("br0",)
