@@ -55,7 +55,16 @@ def icmp(kind: int, data: bytes = b"\0" * 16) -> bytes:
     return message[:2] + struct.pack("!H", checksum(message)) + message[4:]
 
 
-def ip4(source: str, destination: str, protocol: int, data: bytes, offset: int = 0, more: bool = False, options: bytes = b"", ident: int = 0) -> bytes:  # fmt: skip
+def ip4(
+    source: str,
+    destination: str,
+    protocol: int,
+    data: bytes,
+    offset: int = 0,
+    more: bool = False,
+    options: bytes = b"",
+    ident: int = 0,
+) -> bytes:
     """An IPv4 packet; `offset` is in bytes."""
     words = 5 + len(options) // 4
     fragment = (0x2000 if more else 0) | offset // 8
@@ -98,7 +107,8 @@ def extended(kinds: t.Sequence[int], protocol: int, data: bytes) -> tuple[int, b
     following = protocol
     for kind in reversed(kinds):
         # A routing header of type 4 without segments left is skipped, as one of padding is.
-        body = struct.pack("!BBBBI", following, 0, 4, 0, 0) if kind == ROUTING else struct.pack("!BBBBI", following, 0, 1, 4, 0)  # fmt: skip
+        option = (4, 0, 0) if kind == ROUTING else (1, 4, 0)
+        body = struct.pack("!BBBBI", following, 0, *option)
         data, following = body + data, kind
     return following, data
 

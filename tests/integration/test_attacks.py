@@ -17,8 +17,8 @@ import typing as t
 
 import pytest
 from integration import frames
-from integration.frames import ACK, FIN, PSH, RST, SYN, URG, ip, ip4, ip6, tcp, udp
 from integration.fleet import SUITES
+from integration.frames import ACK, FIN, PSH, RST, SYN, URG, ip, ip4, ip6, tcp, udp
 from integration.scene import SSH, hardened, is_root
 
 from lab.containers import Container, ContainerSet, addresses
@@ -88,7 +88,13 @@ class Attacker:
 
     def flags(self) -> dict[str, list[bytes]]:
         """Segments that open no connection but look like a part of one."""
-        odd = {"SYN": SYN, "ACK first": ACK, "data first": PSH | ACK, "SYN and ACK": SYN | ACK, "SYN and FIN": SYN | FIN}
+        odd = {
+            "SYN": SYN,
+            "ACK first": ACK,
+            "data first": PSH | ACK,
+            "SYN and ACK": SYN | ACK,
+            "SYN and FIN": SYN | FIN,
+        }
         odd |= {"no flag": 0, "all flags": FIN | SYN | RST | PSH | ACK | URG, "RST": RST, "FIN": FIN | ACK}
         found = {}
         for name, flags in odd.items():
@@ -103,7 +109,9 @@ class Attacker:
         segment6 = tcp(self.me6, self.on6, self.sport(), CLOSED, SYN)
         plain4 = udp(self.me4, self.on4, self.sport(), CLOSED_UDP)
         plain6 = udp(self.me6, self.on6, self.sport(), CLOSED_UDP)
-        backwards = frames.fragments4(self.me4, self.on4, frames.UDP, udp(self.me4, self.on4, self.sport(), 8082), 4, 24)
+        backwards = frames.fragments4(
+            self.me4, self.on4, frames.UDP, udp(self.me4, self.on4, self.sport(), 8082), 4, 24
+        )
         allowed = tcp(self.me4, self.on4, self.sport(), 80, SYN)
         forbidden = tcp(self.me4, self.on4, self.sport(), CLOSED, SYN)
         return {
@@ -168,7 +176,17 @@ class Attacker:
             found[f"{whose} link-local {address}, UDP"] = [self.udp(address, CLOSED_UDP, self.mine)]
         for address in ("255.255.255.255", f"{LAN.prefix4}.255", "224.0.0.1", "172.30.1.255", "ff02::1", "ff05::2"):
             found[f"UDP to {address}"] = [self.udp(address, CLOSED_UDP)]
-        liars = (web, "172.30.1.1", self.on4, "127.0.0.1", "0.0.0.0", "255.255.255.255", "fd00:b1:1::2", self.on6, "::1")
+        liars = (
+            web,
+            "172.30.1.1",
+            self.on4,
+            "127.0.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "fd00:b1:1::2",
+            self.on6,
+            "::1",
+        )
         for source in liars:
             to = self.on6 if ":" in source else self.on4
             found[f"UDP in the name of {source}"] = [self.udp(to, CLOSED_UDP, source)]
@@ -243,7 +261,7 @@ def attack(host: Host, sport: int) -> tuple[set[str], set[str]]:
     return arrived, set(attacks) - arrived
 
 
-#: What the kernel itself or the way there stops, on one release or all; everything else has to arrive without the policy.
+#: What the kernel or the engine stops, on one release or all; all else has to arrive without the policy.
 STOPPED_ANYWAY = (
     "overlapping fragments",
     "source route, used up",
