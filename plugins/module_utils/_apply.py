@@ -173,9 +173,9 @@ class Apply:
             outcome.table_changed = True
             where = f"table {self.table.family} {self.table.name} (kernel)"
             outcome.record(f"delete table {self.table.family} {self.table.name}", where, live, None)
-        leftovers = self.boot.leftovers(self.table.family, self.table.name) if self.boot else []
-        for path in leftovers:
-            outcome.record(f"clean {path}", path, _files.read(self.root + path), None)
+        leftovers = self.boot.leftovers(self.table.family, self.table.name) if self.boot else {}
+        for path, stays in leftovers.items():
+            outcome.record(f"clean {path}", path, _files.read(self.root + path), stays)
         if check_mode or not outcome.changed:
             return outcome
         with self.revert.lock():

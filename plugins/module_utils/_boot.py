@@ -189,15 +189,18 @@ class Boot:
         if not self.enabled():
             self.runner.run(["systemctl", "enable", UNIT])
 
-    def leftovers(self, family: str, table: str) -> list[str]:
-        """List what `remove` would take away or edit."""
-        found = [table_path(family, table)] if self.saved(family, table) is not None else []
+    def leftovers(self, family: str, table: str) -> dict[str, str | None]:
+        """Give what `remove` would take away or edit: path to the text that stays, None where the file goes."""
+        found: dict[str, str | None] = {}
+        if self.saved(family, table) is not None:
+            found[table_path(family, table)] = None
         if self._others(family, table):
             return found
-        found += [path for path in (LOAD, FLUSH, UNIT_PATH, DROP_IN) if os.path.lexists(self._at(path))]
+        found.update({path: None for path in (LOAD, FLUSH, UNIT_PATH, DROP_IN) if os.path.lexists(self._at(path))})
         for path in DISTRIBUTION_FILES:
-            if _included(_files.read(self._at(path)) or ""):
-                found.append(path)
+            text = _files.read(self._at(path)) or ""
+            if _included(text):
+                found[path] = _excluded(text)
         return found
 
     def _others(self, family: str, table: str) -> list[str]:
@@ -215,14 +218,13 @@ class Boot:
         last = UNIT_PATH in found or DROP_IN in found
         if UNIT_PATH in found:
             self.runner.run(["systemctl", "disable", UNIT], check=False)
-        for path in found:
-            if path in DISTRIBUTION_FILES:
-                text = _files.read(self._at(path)) or ""
-                _files.write(self._at(path), _excluded(text), self._mode(path))
+        for path, stays in found.items():
+            if stays is not None:
+                _files.write(self._at(path), stays, self._mode(path))
             else:
                 _files.remove(self._at(path))
         for directory in (TABLES, DIRECTORY, DROP_IN_DIRECTORY):
             _files.remove_if_empty(self._at(directory))
         if last:
             self.runner.run(["systemctl", "daemon-reload"])
-        return found
+        return list(found)

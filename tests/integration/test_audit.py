@@ -162,3 +162,13 @@ def test_the_next_run_repairs_an_edit(audited: Audited, suite: str) -> None:
         **dict.fromkeys(both(host, "tcp", 80), "open"),
         **dict.fromkeys(both(host, "tcp", 8080), "timeout"),
     }
+
+
+def test_a_missing_sysctl_file_is_reported_and_repaired(lab: Lab) -> None:
+    name, host = next(iter(lab.hosts.items()))
+    host.run(["rm", "/etc/sysctl.d/60-bulkhead-forwarding.conf"])
+    policy = {**ONLY_SSH_AND_WEB, "docker_firewall_audit_strict": True}
+    audit = run_playbook(lab, "bulkhead.docker_nftables.audit", hosts=name, extra_vars=policy)
+    assert audit.messages(name) == "This host differs from its policy: set the forwarding sysctls"
+    assert play(lab, "harden", ONLY_SSH_AND_WEB).changed(name) == 1
+    assert "net.ipv4.ip_forward = 1" in host.read("/etc/sysctl.d/60-bulkhead-forwarding.conf")

@@ -131,6 +131,16 @@ def test_a_mistake_in_the_policy_is_named_and_changes_nothing(
     assert message in said
 
 
+def test_a_misspelt_variable_is_a_mistake(host: Host) -> None:
+    said = refused(host, {"docker_firewall_rules": [SSH], "docker_firewall_egress_defalt": "drop"})
+    assert "docker_firewall_egress_defalt: there is no such variable; did you mean docker_firewall_egress_default?" in said
+
+
+def test_a_variable_of_the_users_own_is_no_mistake(host: Host) -> None:
+    own = {"docker_firewall_rules": "{{ docker_firewall_rules_base }}", "docker_firewall_rules_base": [SSH]}
+    assert harden(host, own, check=True).rc == 0
+
+
 def test_all_mistakes_are_named_at_once(host: Host) -> None:
     policy = {
         "docker_firewall_zones": {"office": {"sources": ["192.0.2.1/24"]}},
@@ -228,6 +238,8 @@ def test_without_docker_it_says_so(host: Host) -> None:
         with moved(host, "/usr/sbin/dockerd", "/usr/bin/dockerd", "/usr/bin/docker"):
             missing = harden(host, GOOD)
         down = harden(host, GOOD)
+        named = {"docker_firewall_rules": [SSH, {"to": "network:front", "ports": 80}]}
+        unknown = harden(host, {**named, "docker_firewall_docker_required": False})
     finally:
         host.run(["systemctl", "start", "docker.socket", "docker.service"])
         host.wait_docker()
@@ -236,6 +248,9 @@ def test_without_docker_it_says_so(host: Host) -> None:
     assert down.rc == 2
     assert "docker_firewall_docker_required" in down.messages()
     assert "Docker is not installed" not in down.messages()
+    assert unknown.rc == 2
+    assert "docker_firewall_rules[1].to: network 'front' is unknown, Docker cannot be asked now" in unknown.messages()
+    assert "mistake" not in unknown.messages()
     # Docker has written its own tables anew; ours must not be there, nor anything on disk.
     assert files_of(host) == before
     assert host.run(["nft", "list", "table", "inet", "bulkhead"], check=False).returncode != 0

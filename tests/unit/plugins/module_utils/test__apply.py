@@ -267,6 +267,14 @@ def test_lines_that_somebody_added_later_stay(host: FakeHost) -> None:
     assert conf.read_bytes() == b"flush ruleset\n# mine\n"
 
 
+def test_the_diff_of_a_removal_shows_that_only_our_line_goes(host: FakeHost) -> None:
+    settle(host)
+    outcome = job(host).absent(True)
+    shown = {item["before_header"]: item for item in outcome.diff}
+    assert shown["/etc/nftables.conf"]["after"] == CONF.decode()
+    assert shown["/etc/systemd/system/bulkhead.service"]["after"] == ""
+
+
 def test_a_linked_nftables_conf_stays_a_link(host: FakeHost) -> None:
     conf = host.root / "etc/nftables.conf"
     (host.root / "etc/nft.d").mkdir()
