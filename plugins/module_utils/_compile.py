@@ -9,6 +9,7 @@ Why the chains stand where they stand is in docs/adr/0002-own-table.md. May chan
 
 from __future__ import annotations
 
+import itertools
 import typing as t
 from dataclasses import dataclass, replace
 
@@ -219,20 +220,20 @@ def _dialled_rules(name: str, entries: t.Sequence[Entry], sets: list[Set]) -> li
 def _outside_chain(policy: Policy, entries: t.Sequence[Entry], state: HostState, sets: list[Set]) -> Chain:
     """Compile what outsiders may dial on the host's own addresses."""
     ping4, ping6 = (", echo-request", ", echo-request") if policy.ping else ("", "")
-    chain = Chain(
-        "outside",
-        [
-            "ip daddr 127.0.0.0/8 counter drop",
-            "fib daddr type unicast accept",
-            f"icmp type {{ {_ICMP4}{ping4} }} accept",
-            f"icmpv6 type {{ {_ICMP6}{ping6} }} accept",
-            "meta l4proto igmp accept",
-        ],
-    )
+    chain = Chain("outside", ["ip daddr 127.0.0.0/8 counter drop"])
+    # What the first rules accept needs no look at the routes: packets that are only routed are accepted below too.
+    accepted = list(itertools.takewhile(lambda entry: entry.verdict == Verdict("accept"), entries))
+    chain.rules += compile_entries("outside_open", accepted, sets)
+    chain.rules += [
+        "fib daddr type unicast accept",
+        f"icmp type {{ {_ICMP4}{ping4} }} accept",
+        f"icmpv6 type {{ {_ICMP6}{ping6} }} accept",
+        "meta l4proto igmp accept",
+    ]
     # Where a container has a DHCP client's port, an answer to it would be a packet for docker-proxy.
     answers = {68: "udp sport 67 udp dport 68 accept", 546: "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept"}
     chain.rules += [rule for port, rule in answers.items() if ("udp", port) not in state.published]
-    chain.rules += compile_entries("outside", entries, sets)
+    chain.rules += compile_entries("outside", entries[len(accepted) :], sets)
     log = "bulkhead outside: " if policy.log_drops else None
     if policy.host_default == "drop":
         chain.rules += default_rules("drop", log)
@@ -284,11 +285,11 @@ def compile_policy(policy: Policy, state: HostState, table: str = TABLE) -> Rule
         return f"bulkhead {words}: " if policy.log_drops else None
 
     prerouting = Chain("prerouting", hook="prerouting", priority=PREROUTING)
-    prerouting.rules += ['iifname "lo" accept', "ct state established,related accept"]
+    prerouting.rules += ["ct state established,related accept", 'iifname "lo" accept']
     split(prerouting, "iifname", "accept", "goto outside")
 
     inbound = Chain("input", hook="input", priority=FILTER)
-    inbound.rules += ['iifname "lo" accept', "ct state established,related accept"]
+    inbound.rules += ["ct state established,related accept", 'iifname "lo" accept']
     if foreign:
         inbound.rules.append(f"iifname {quoted(foreign)} accept")
     inbound.rules.append("iifname @docker_bridges goto containers_to_host")

@@ -122,7 +122,7 @@ def test_the_order_of_rules_that_share_a_verdict_does_not_change_the_sets() -> N
         for order in (rules, list(reversed(rules)))
     ]
     assert texts[0] == texts[1]
-    assert texts[0]["outside_ports"].elements == ("tcp . 22", "tcp . 443", "tcp . 8080")
+    assert texts[0]["outside_open_ports"].elements == ("tcp . 22", "tcp . 443", "tcp . 8080")
 
 
 def test_ten_thousand_entries_are_a_handful_of_rules() -> None:
