@@ -33,7 +33,12 @@ def write(path: str, text: str, mode: int) -> None:
     target = os.path.realpath(path)
     if os.path.lexists(target) and not os.path.isfile(target):
         raise FileExistsError(errno.EEXIST, f"it leads to {target}, which is no regular file", path)
-    directory = os.path.dirname(target)
+    replace(target, text, mode)
+
+
+def replace(path: str, text: str, mode: int) -> None:
+    """Replace a file, or the link that is there, in one step; it is on the disk when this returns."""
+    directory = os.path.dirname(path)
     handle, temporary = tempfile.mkstemp(dir=directory, prefix=".bulkhead-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
@@ -41,7 +46,7 @@ def write(path: str, text: str, mode: int) -> None:
             stream.flush()
             os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
-        os.replace(temporary, target)
+        os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise

@@ -13,8 +13,9 @@ import errno
 import os
 import re
 import stat
-import tempfile
 import typing as t
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files
 
 # Where systemd-sysctl and procps look. A file hides files of the same name in the directories after its own.
 SYSCTL_DIRECTORIES = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
@@ -127,21 +128,9 @@ class SysctlTree:
     def write(self, path: str, text: str) -> None:
         """Replace the file in one step: a reader, or a power loss, meets the old text or the new, never a part."""
         target = self.path(path)
-        directory = os.path.dirname(target)
         try:
-            os.makedirs(directory, mode=0o755, exist_ok=True)
-            descriptor, scratch = tempfile.mkstemp(prefix=".bulkhead-", suffix=".tmp", dir=directory)
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as handle:
-                    handle.write(text)
-                    handle.flush()
-                    os.fchmod(handle.fileno(), FILE_MODE)
-                    os.fsync(handle.fileno())
-                os.replace(scratch, target)
-            except OSError:
-                os.unlink(scratch)
-                raise
-            _sync_directory(directory)
+            os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+            _files.replace(target, text, FILE_MODE)
         except OSError as exc:
             raise SysctlError(f"Cannot write {path}: {_reason(exc, path)}") from exc
 
@@ -184,14 +173,6 @@ class SysctlTree:
 
 def _name(path: str) -> str:
     return os.path.basename(path)
-
-
-def _sync_directory(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reason(exc: OSError, path: str) -> str:
