@@ -189,7 +189,7 @@ GOOD = {"docker_firewall_rules": [SSH]}
 def test_without_nft_it_says_what_to_install(host: Host) -> None:
     before = fingerprint(host).splitlines()
     with moved(host, "/usr/sbin/nft"):
-        result = harden(host, {**GOOD, "docker_firewall_manage_forwarding": False})
+        result = harden(host, GOOD)
     assert result.rc == 2
     assert "nft is not installed on this host; install the package nftables" in result.messages()
     assert fingerprint(host).splitlines() == before
@@ -200,7 +200,7 @@ def test_an_old_nft_is_refused_with_both_versions(host: Host) -> None:
     with moved(host, "/usr/sbin/nft"):
         host.write("/usr/sbin/nft", "#!/bin/sh\necho 'nftables v0.9.8 (E.D.S.)'\n", 0o755)
         try:
-            result = harden(host, {**GOOD, "docker_firewall_manage_forwarding": False})
+            result = harden(host, GOOD)
         finally:
             host.run(["rm", "/usr/sbin/nft"])
     assert result.rc == 2
