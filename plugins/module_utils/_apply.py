@@ -117,14 +117,27 @@ class Apply:
             outcome.record("enable bulkhead.service", "bulkhead.service", "disabled\n", "enabled\n")
         if check_mode or not outcome.changed:
             return outcome
+        if outcome.table_changed and confirm_timeout:
+            outcome.confirmation = self._unconfirmed(text, wanted, confirm_timeout)
+            return outcome
+        old = None
         if outcome.table_changed:
-            if confirm_timeout:
-                outcome.confirmation = self._unconfirmed(text, wanted, confirm_timeout)
-                return outcome
+            old = _nft_text.replace_script(self.table.family, self.table.name, self.table.restorable())
             self.table.replace(text)
-        if self.boot is not None and (missing or enable):
-            self.boot.save(files, missing)
+        if missing or enable:
+            self._save(files, missing, old)
         return outcome
+
+    def _save(self, files: dict[str, tuple[str, int]], missing: t.Iterable[str], old: str | None) -> None:
+        """Write the disk. What the next boot would not load must not stay live either: `old` puts it back."""
+        if self.boot is None:
+            return
+        try:
+            self.boot.save(files, missing)
+        except BaseException:
+            if old is not None:
+                self.runner.run(["nft", "-f", "-"], stdin=old)
+            raise
 
     def _unconfirmed(self, text: str, wanted: str, seconds: int) -> dict[str, t.Any]:
         record = self.revert.arm(seconds, wanted)
@@ -149,14 +162,7 @@ class Apply:
             old = self.revert.script()
             self.revert.confirm(token)
             outcome.actions.append(f"confirm table {self.table.family} {self.table.name}")
-            if self.boot is not None:
-                try:
-                    self.boot.save(files, missing)
-                except BaseException:
-                    # What the next boot would not load must not stay live either.
-                    if old is not None:
-                        self.runner.run(["nft", "-f", "-"], stdin=old)
-                    raise
+            self._save(files, missing, old)
         return outcome
 
     def put_back(self, token: str) -> Outcome:

@@ -390,3 +390,22 @@ def test_what_cannot_be_written_does_not_stay_live(host: FakeHost, monkeypatch: 
         job(host).confirm(TWO, token)
     assert host.tables[KEY] == ONE and not host.timers
     assert host.files() == before
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the first table", "a changed table"])
+def test_without_a_confirmation_neither(host: FakeHost, monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    if not first:
+        settle(host)
+    before, tables = host.files(), dict(host.tables)
+
+    real = _files.write
+
+    def full(path: str, text: str, mode: int) -> None:
+        if "tables" in path:
+            raise OSError(28, "No space left on device", path)
+        real(path, text, mode)
+
+    monkeypatch.setattr(_files, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        job(host).present(TWO, False, 0)
+    assert "load" in host.events and host.tables == tables and host.files() == before
