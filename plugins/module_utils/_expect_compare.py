@@ -132,7 +132,7 @@ def compare(policy: Policy, host: View, tries: t.Iterable[Try], certain: t.Conta
 
 def table(report: Report) -> list[str]:
     """Count by probing host, family and protocol."""
-    rows = [("from", "family", "protocol", "tried", "passed", "closed", "disagree", "inconclusive", "unknown")]
+    rows = [["from", "family", "protocol", "tried", "passed", "closed", "disagree", "inconclusive", "unknown"]]
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in report.findings:
         one = finding.attempt
@@ -143,7 +143,7 @@ def table(report: Report) -> list[str]:
         passed = sum(1 for finding in agreeing if finding.expected.verdict == "accept")
         rest = [sum(1 for finding in findings if finding.judgement == word) for word in JUDGEMENTS[1:]]
         numbers = [len(findings), passed, len(agreeing) - passed, *rest]
-        rows.append((*key, *[str(number) for number in numbers]))  # type: ignore[arg-type]
+        rows.append([*key, *[str(number) for number in numbers]])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import time
 import typing as t
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from lab import STANDARD, ContainerSet, Host, Lab  # noqa: E402 - the path above makes it importable
-from lab.images import SUITES  # noqa: E402 - as above
+from lab import STANDARD, ContainerSet, Host, Lab
+from lab.images import SUITES
 
 CHOSEN = os.environ.get("LAB_SUITES", "").replace(",", " ").split() or list(SUITES)
 _serial = itertools.count()

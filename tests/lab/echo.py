@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import typing
 
 
 class Datagrams(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = typing.cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.transport.sendto(data, addr)  # type: ignore[attr-defined]
+        self.transport.sendto(data, addr)
 
 
 async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

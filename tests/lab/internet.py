@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import typing
 
 
 async def _page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -28,10 +29,10 @@ async def _page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 class _Echo(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = typing.cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.transport.sendto(data, addr)  # type: ignore[attr-defined]
+        self.transport.sendto(data, addr)
 
 
 async def _main(addresses: list[str], http_port: int, udp_port: int) -> None:

@@ -202,12 +202,12 @@ def test_a_second_apply_waits_for_the_first(host: FakeHost) -> None:
     assert job(host).present(ONE, False, 0).changed is True
 
 
-def test_a_load_that_fails_disarms(host: FakeHost) -> None:
+def test_a_load_that_fails_disarms(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     settle(host)
     files = host.files()
     host.refuse_loads = True
     apply = job(host)
-    apply._normal = lambda text, remember: text  # type: ignore[method-assign]
+    monkeypatch.setattr(apply, "_normal", lambda text, remember: text)
     with pytest.raises(TableError, match="nft refuses the ruleset"):
         apply.present(TWO, False, 30)
     assert not host.timers and host.tables[KEY] == ONE and host.files() == files
@@ -333,7 +333,10 @@ def test_without_boot_nothing_is_written(host: FakeHost) -> None:
 @pytest.mark.parametrize(("boot", "timeout", "fails"), [(True, 0, True), (False, 9, True), (False, 0, False)])
 def test_without_systemd(host: FakeHost, boot: bool, timeout: int, fails: bool) -> None:
     os.rmdir(host.root / "run/systemd/system")
-    call: t.Callable[[], t.Any] = lambda: job(host, boot=boot).present(ONE, False, timeout)  # noqa: E731 - two uses
+
+    def call() -> t.Any:
+        return job(host, boot=boot).present(ONE, False, timeout)
+
     if fails:
         with pytest.raises(BootError, match="^systemd does not run on this host"):
             call()

@@ -167,7 +167,7 @@ def test_a_daemon_that_is_down(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="changing to a user without permission needs root")
 def test_a_socket_without_permission(daemon: Daemon) -> None:
     os.chmod(str(daemon.server_address), 0o600)
-    os.chmod(Path(str(daemon.server_address)).parent, 0o755)  # noqa: S103
+    os.chmod(Path(str(daemon.server_address)).parent, 0o755)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -175,7 +175,7 @@ def test_a_socket_without_permission(daemon: Daemon) -> None:
         try:
             for folder in Path(str(daemon.server_address)).parents:
                 if str(folder).startswith("/tmp/"):
-                    os.chmod(folder, 0o755)  # noqa: S103
+                    os.chmod(folder, 0o755)
             os.setgroups([])
             os.setuid(65534)
             ask_docker(FakeRunner(), host(daemon))
