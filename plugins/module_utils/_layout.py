@@ -1,0 +1,84 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In which layout the collection keeps its rules on a host, as the host remembers it.
+
+Private to the collection: not meant to be used from anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files
+
+PATH = "/etc/bulkhead/layout.json"
+#: The own table drops by itself.
+OWN_TABLE = "own_table"
+#: The own table sets a mark bit, chains that iptables tools can read drop and accept by it.
+IPTABLES_COMPAT = "iptables_compat"
+LAYOUTS = (OWN_TABLE, IPTABLES_COMPAT)
+DEFAULT_TABLE = "bulkhead"
+
+_TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
+_HIGHEST_BIT = 1 << 31
+
+
+class LayoutError(Exception):
+    """The file is there and cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`mark_bit` is 0 where no bit is needed."""
+
+    layout: str
+    table: str = DEFAULT_TABLE
+    mark_bit: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"layout": self.layout, "table": self.table, "mark_bit": self.mark_bit}
+
+
+def read(root: str = "") -> Layout | None:
+    """The layout of a host, None where none was written; raises LayoutError. `root` is put before the path."""
+    try:
+        found = _files.read(root + PATH)
+    except OSError as exc:
+        raise LayoutError(f"{PATH} cannot be read: {exc.strerror}") from exc
+    return None if found is None else parse(found)
+
+
+def parse(found: str) -> Layout:
+    """The layout in a file's text; keys that are not known are left to later releases."""
+    try:
+        document = json.loads(found)
+    except (ValueError, RecursionError) as exc:
+        raise LayoutError(f"{PATH} is not JSON: {exc}") from exc
+    if not isinstance(document, dict):
+        raise LayoutError(f"{PATH} holds no object, but: {document!r:.80}")
+    layout, table, bit = document.get("layout"), document.get("table", DEFAULT_TABLE), document.get("mark_bit", 0)
+    wrong = []
+    if layout not in LAYOUTS:
+        wrong.append(f"layout is {layout!r:.80}, not one of {', '.join(LAYOUTS)}")
+    if not isinstance(table, str) or not _TABLE_NAME.match(table):
+        wrong.append(f"table is {table!r:.80}, not a name of a table")
+    if not _usable_bit(bit, needed=layout == IPTABLES_COMPAT):
+        wrong.append(f"mark_bit is {bit!r:.80}, not a number with one bit set out of 32")
+    if wrong:
+        raise LayoutError(f"{PATH}: {'; '.join(wrong)}")
+    return Layout(layout, table, bit)
+
+
+def _usable_bit(bit: Any, needed: bool) -> bool:
+    if not isinstance(bit, int) or isinstance(bit, bool):
+        return False
+    return 0 < bit <= _HIGHEST_BIT and bit & (bit - 1) == 0 or (bit == 0 and not needed)
+
+
+def text(layout: Layout) -> str:
+    """What to write into the file."""
+    return json.dumps(layout.as_dict(), indent=2) + "\n"
