@@ -60,7 +60,8 @@ def parse(found: str) -> Layout:
         raise LayoutError(f"{PATH} is not JSON: {exc}") from exc
     if not isinstance(document, dict):
         raise LayoutError(f"{PATH} holds no object, but: {document!r:.80}")
-    layout, table, bit = document.get("layout"), document.get("table", DEFAULT_TABLE), document.get("mark_bit", 0)
+    layout: Any = document.get("layout")
+    table, bit = document.get("table", DEFAULT_TABLE), document.get("mark_bit", 0)
     wrong = []
     if layout not in LAYOUTS:
         wrong.append(f"layout is {layout!r:.80}, not one of {', '.join(LAYOUTS)}")
