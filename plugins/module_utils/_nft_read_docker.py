@@ -9,11 +9,12 @@ Private to the collection: not meant to be used from anywhere else.
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any, Iterator
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Chain, Rule, Ruleset, Table
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_hooks import owner_of
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import DockerPresence, Finding
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import ERROR, DockerPresence, Finding
 
 _NETWORK_CHAIN = "filter-forward-in__"
 _FINAL = ("accept", "drop", "reject", "return", "jump", "goto", "continue")
@@ -31,6 +32,8 @@ _HARMLESS_XT = (
     "time",
     "pkttype",
 )
+_PORT = re.compile(r"\b(tcp|udp|sctp) dport (\d+)\b")
+_SHOWN_PORTS = 10
 _NO_CONDITION = (*_FINAL, "counter", "log", "comment", "mangle")
 
 
@@ -74,41 +77,141 @@ def forward_drops(ruleset: Ruleset, presence: DockerPresence) -> Iterator[Findin
                     f"{table.label} {chain.name}",
                     "Leave the decision about Docker's traffic to the role's table and set this chain to policy "
                     'accept, or accept the bridges in it (oifname "docker0", oifname "br-*" and iifname likewise).',
+                    ERROR,
                 )
 
 
 def rules_missing(
-    ruleset: Ruleset, presence: DockerPresence, legacy: tuple[str, ...] = (), managed: bool = True
+    ruleset: Ruleset,
+    presence: DockerPresence,
+    legacy: tuple[str, ...] = (),
+    managed: bool = True,
+    legacy_rules: tuple[str, ...] | None = None,
 ) -> Iterator[Finding]:
-    """Docker runs, and the rules it made at its start are no longer loaded."""
-    if not presence.running or not presence.bridges or not managed or "nat" in legacy:
+    """Docker runs, and rules it made at its start or for a container are no longer loaded.
+
+    `legacy` are the tables of the old xtables, `legacy_rules` what is in them; None where that cannot be read.
+    """
+    if not presence.running or not presence.bridges or not managed:
         return
-    native = ruleset.table("ip", "docker-bridges")
-    if native is not None:
-        hooks = {chain.hook for chain in native.chains}
-        lost = [hook for hook in ("prerouting", "forward", "postrouting") if hook not in hooks]
-        if lost:
-            yield _missing(f"table ip docker-bridges has no base chain at {' and '.join(lost)}", "ip docker-bridges")
+    if legacy_rules is None and "nat" in legacy:
         return
-    nat = ruleset.table("ip", "nat")
-    if nat is None or nat.chain("DOCKER") is None:
-        yield _missing("there is no chain DOCKER in table ip nat and no table ip docker-bridges", "ip nat DOCKER")
-        return
-    prerouting = nat.chain("PREROUTING")
-    if prerouting is None or not any(("jump", "DOCKER") in _verdicts(rule) for rule in prerouting.rules):
-        yield _missing("nothing in table ip nat PREROUTING jumps to chain DOCKER", "ip nat PREROUTING")
+    lost = list(_lost(ruleset, presence, legacy_rules or ()))
+    if lost:
+        yield Finding(
+            "DOCKER_RULES_MISSING",
+            f"Docker runs, but its rules are gone: {'; '.join(what for what, _where in lost)}. Somebody flushed them "
+            f"after Docker started; Docker does not notice. Published ports are then answered by docker-proxy on the "
+            f"input path, and container addresses may be reachable directly on all ports.",
+            lost[0][1],
+            "Run `systemctl restart docker` (containers go on running with live-restore), and see to it that nothing "
+            "uses `flush ruleset` on this host.",
+            ERROR,
+        )
 
 
-def _missing(what: str, where: str) -> Finding:
-    return Finding(
-        "DOCKER_RULES_MISSING",
-        f"Docker runs, but its rules are gone: {what}. Somebody flushed them after Docker started; Docker does not "
-        f"notice. Published ports are then answered by docker-proxy on the input path, and container addresses may "
-        f"be reachable directly on all ports.",
-        where,
-        "Run `systemctl restart docker` (containers go on running with live-restore), and see to it that nothing "
-        "uses `flush ruleset` on this host.",
-    )
+def _lost(ruleset: Ruleset, presence: DockerPresence, legacy: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if ruleset.table("ip", "docker-bridges") is not None:
+        for family in ("ip", "ip6"):
+            table = ruleset.table(family, "docker-bridges")
+            if table is not None:
+                yield from _lost_native(table, presence)
+        return
+    if any(_jumps(line, "DOCKER") for line in legacy):
+        yield from _lost_legacy(legacy)
+        return
+    nat, filters = ruleset.table("ip", "nat"), ruleset.table("ip", "filter")
+    if not _has_docker(nat):
+        beside = "" if _has_docker(filters) else " and no table ip docker-bridges"
+        yield f"there is no chain DOCKER in table ip nat{beside}", "ip nat DOCKER"
+        if not _has_docker(filters):
+            return
+    for family in ("ip", "ip6"):
+        nat, filters = ruleset.table(family, "nat"), ruleset.table(family, "filter")
+        if nat is not None and _has_docker(nat):
+            yield from _lost_in_nat(nat, presence if family == "ip" else DockerPresence())
+        if filters is not None and _has_docker(filters):
+            yield from _lost_in_filter(filters)
+        elif family == "ip":
+            yield "there is no chain DOCKER in table ip filter", "ip filter DOCKER"
+
+
+def _has_docker(table: Table | None) -> bool:
+    return table is not None and table.chain("DOCKER") is not None
+
+
+def _lost_native(table: Table, presence: DockerPresence) -> Iterator[tuple[str, str]]:
+    """Base chains are made at the start only; of those at prerouting only the one for NAT always has a rule."""
+    gone = []
+    for kind, hook in (("nat", "prerouting"), ("filter", "forward"), ("nat", "postrouting")):
+        chains = [chain for chain in table.chains if chain.hook == hook and chain.type == kind]
+        if not chains:
+            gone.append(hook)
+        elif not any(chain.rules for chain in chains):
+            yield f"chain {chains[0].name} of table {table.label} is empty", f"{table.label} {chains[0].name}"
+    if gone:
+        yield f"table {table.label} has no base chain at {' and '.join(gone)}", table.label
+    elif table.family == "ip":
+        rules = [rule for chain in table.chains for rule in chain.rules]
+        yield from _lost_ports(rules, presence, table.label)
+
+
+def _lost_in_nat(table: Table, presence: DockerPresence) -> Iterator[tuple[str, str]]:
+    for name in ("PREROUTING", "OUTPUT"):
+        if not _chain_jumps(table, name, "DOCKER"):
+            yield f"nothing in table {table.label} {name} jumps to chain DOCKER", f"{table.label} {name}"
+    docker = table.chain("DOCKER")
+    if docker is not None:
+        yield from _lost_ports(list(docker.rules), presence, f"{table.label} DOCKER")
+
+
+def _lost_in_filter(table: Table) -> Iterator[tuple[str, str]]:
+    """From 28.0.1 on FORWARD jumps to DOCKER-FORWARD, older engines keep their rules in FORWARD itself."""
+    forward = table.chain("DOCKER-FORWARD")
+    wanted = "DOCKER-ISOLATION-STAGE-1" if forward is None else "DOCKER-FORWARD"
+    if not _chain_jumps(table, "FORWARD", wanted):
+        yield f"nothing in table {table.label} FORWARD jumps to chain {wanted}", f"{table.label} FORWARD"
+    if forward is not None and not forward.rules:
+        yield f"chain DOCKER-FORWARD of table {table.label} is empty", f"{table.label} DOCKER-FORWARD"
+
+
+def _lost_legacy(lines: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for table, chain, targets in (
+        ("nat", "PREROUTING", ("DOCKER",)),
+        ("filter", "FORWARD", ("DOCKER-FORWARD", "DOCKER-ISOLATION-STAGE-1")),
+    ):
+        there = [line for line in lines if line.startswith(f"-t {table} -A {chain} ")]
+        if not any(_jumps(line, target) for line in there for target in targets):
+            yield (
+                f"nothing in {chain} of the old xtables' {table} jumps to chain {' or '.join(targets)}",
+                f"legacy ip {table} {chain}",
+            )
+
+
+def _lost_ports(rules: list[Rule], presence: DockerPresence, where: str) -> Iterator[tuple[str, str]]:
+    """Ports a docker-proxy listens on that no rule sends to a container."""
+    texts = [rule.text for rule in rules]
+    if any(text is None or "xt match" in text or "xt target" in text for text in texts):
+        return
+    sent = {
+        (protocol, int(port))
+        for text in texts
+        for protocol, port in _PORT.findall(text or "")
+        if "dnat to" in (text or "")
+    }
+    lost = [f"{port}/{protocol}" for protocol, port in sorted(presence.proxied - sent)]
+    if lost:
+        more = f" and {len(lost) - _SHOWN_PORTS} more" if len(lost) > _SHOWN_PORTS else ""
+        yield f"no rule sends published port {', '.join(lost[:_SHOWN_PORTS])}{more} to its container", where
+
+
+def _chain_jumps(table: Table, name: str, target: str) -> bool:
+    chain = table.chain(name)
+    return chain is not None and any(("jump", target) in _verdicts(rule) for rule in chain.rules)
+
+
+def _jumps(line: str, target: str) -> bool:
+    return line.endswith(f" -j {target}")
 
 
 def _docker_has_v6(ruleset: Ruleset, presence: DockerPresence) -> bool:

@@ -15,6 +15,11 @@ from dataclasses import dataclass, field
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.:@+=,~^%#!$&()-]{1,15}\Z")
 
 
+#: The host fails open, or Docker's ports and containers are cut off, right now.
+ERROR = "error"
+WARNING = "warning"
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something about the host its admin should know, with what to do about it."""
@@ -23,19 +28,30 @@ class Finding:
     text: str
     where: str
     remedy: str
+    severity: str = WARNING
 
     def as_dict(self) -> dict[str, str]:
-        return {"code": self.code, "text": self.text, "where": self.where, "remedy": self.remedy}
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "text": self.text,
+            "where": self.where,
+            "remedy": self.remedy,
+        }
 
 
 @dataclass(frozen=True)
 class DockerPresence:
-    """What can be seen of Docker without asking it: its process and its bridges with their prefixes."""
+    """What can be seen of Docker without asking it: its process and its bridges with their prefixes.
+
+    `proxied` are the protocols and ports its docker-proxy processes listen on for IPv4 addresses of containers.
+    """
 
     running: bool = False
     pid: int | None = None
     arguments: tuple[str, ...] = ()
     bridges: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    proxied: frozenset[tuple[str, int]] = frozenset()
 
 
 def usable_interface_name(name: object) -> bool:

@@ -14,8 +14,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _layout
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import Layout, LayoutError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import CommandError
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import DockerPresence
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import DockerPresence, Finding
 
 if TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import RunnerLike
@@ -125,6 +127,52 @@ def docker_presence(
     if not arguments or os.path.basename(arguments[0]) != "dockerd":
         return DockerPresence(bridges=bridges)
     return DockerPresence(running=True, pid=pid, arguments=arguments, bridges=bridges)
+
+
+def proxied_ports(presence: DockerPresence, proc: str = "/proc") -> frozenset[tuple[str, int]]:
+    """Protocols and ports that docker-proxy listens on for IPv4; only children of dockerd count, a name is no proof."""
+    if presence.pid is None or not os.path.isdir(proc):
+        return frozenset()
+    found = set()
+    for name in os.listdir(proc):
+        if not name.isdigit():
+            continue
+        arguments = _arguments(f"{proc}/{name}/cmdline")
+        if not arguments or os.path.basename(arguments[0]) != "docker-proxy":
+            continue
+        options = dict(zip(arguments[1::2], arguments[2::2]))
+        ends = (options.get("-host-ip", ""), options.get("-container-ip", ""))
+        port = options.get("-host-port", "")
+        if port.isdigit() and all("." in end for end in ends) and _parent(f"{proc}/{name}/status") == presence.pid:
+            found.add((options.get("-proto", ""), int(port)))
+    return frozenset(found)
+
+
+def _parent(path: str) -> int | None:
+    for line in _read(path).splitlines():
+        if line.startswith("PPid:"):
+            number = line[5:].strip()
+            return int(number) if number.isdigit() else None
+    return None
+
+
+def read_layout(root: str = "") -> tuple[Layout | None, list[Finding]]:
+    """The layout this host remembers, and what is wrong with the file."""
+    try:
+        return _layout.read(root), []
+    except LayoutError as exc:
+        return None, [
+            Finding(
+                "LAYOUT_BROKEN",
+                f"{exc}. What this collection chose for the host is unknown, so its rules are taken for somebody's.",
+                _layout.PATH,
+                "Run the role nftables_conf again, it writes the file anew.",
+            )
+        ]
+
+
+def read_os_release(root: str = "") -> str:
+    return _read(f"{root}/etc/os-release") or _read(f"{root}/usr/lib/os-release")
 
 
 def legacy_table_names(proc: str = "/proc") -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -415,6 +415,27 @@ ssh_connection:
     server_address: 198.51.100.13
     server_port: 22
     interface: eth0
+layout:
+  description:
+    - What the role P(bulkhead.docker_nftables.nftables_conf#role) has chosen for this host, from
+      C(/etc/bulkhead/layout.json), with whatever else it remembers there.
+    - V(null) on a host without the file, or where it is broken.
+  returned: success
+  type: dict
+  contains:
+    layout:
+      description: V(own_table) or V(iptables_compat).
+      type: str
+    table:
+      description: Name of the collection's own table.
+      type: str
+    mark_bit:
+      description: The bit of the packet mark that carries the own table's verdict, V(0) where none is needed.
+      type: int
+  sample:
+    layout: iptables_compat
+    table: bulkhead
+    mark_bit: 268435456
 warnings_found:
   description: What is wrong or surprising.
   returned: success
@@ -430,6 +451,10 @@ warnings_found:
         - V(DAEMON_JSON_BROKEN), the daemon would not start with this file.
         - V(FIREWALL_SWITCHED_OFF), the daemon is told to make no firewall rules.
         - V(IPROUTE2_MISSING), addresses and routes could not be read.
+        - V(LAYOUT_BROKEN), C(/etc/bulkhead/layout.json) cannot be used.
+      type: str
+    severity:
+      description: V(error) or V(warning), as in RV(bulkhead.docker_nftables.nftables_info#module:warnings_found).
       type: str
     text:
       description: What was found and what it does.
@@ -442,6 +467,7 @@ warnings_found:
       type: str
   sample:
     - code: DAEMON_JSON_BROKEN
+      severity: warning
       text: >-
         /etc/docker/daemon.json: line 3, column 3: Expecting ',' delimiter (the line is: "icc": false). A daemon that
         runs keeps its settings, but does not start again.
@@ -476,6 +502,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state im
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_host import (
     docker_presence,
     read_interfaces,
+    read_layout,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_ssh import read_ssh_connection
 
@@ -497,7 +524,8 @@ def gather(runner: Runner, docker_host: str, daemon_json: str | None, timeout: i
     interfaces = read_interfaces(runner)
     presence = docker_presence(interfaces)
     daemon = read_daemon_settings(daemon_json, presence.arguments)
-    findings = daemon_findings(daemon)
+    layout, broken = read_layout()
+    findings = [*daemon_findings(daemon), *broken]
     if runner.find("ip") is None:
         findings.append(
             Finding(
@@ -530,6 +558,7 @@ def gather(runner: Runner, docker_host: str, daemon_json: str | None, timeout: i
         "daemon_json": daemon.as_dict(),
         "interfaces": [replace(each, of_docker=each.name in bridges).as_dict() for each in interfaces],
         "ssh_connection": read_ssh_connection(runner),
+        "layout": None if layout is None else layout.as_dict(),
         "warnings_found": [finding.as_dict() for finding in findings],
     }
 

@@ -16,6 +16,8 @@ description:
     order the kernel runs them, the named sets, and the rules with their text and handle.
   - Warns of what makes a firewall beside Docker do something else than it says, see RV(warnings_found).
   - Works with rules made by nft and by iptables-nft. The arguments of rules made by iptables are only in their text.
+  - Also returns what else on the host has a hand in the firewall, namely services, variants of iptables, the old xtables,
+    the file that C(nftables.service) loads, and who uses packet marks.
 requirements:
   - nft 0.9.3 or newer with JSON support, as every supported distribution ships it
   - root
@@ -51,7 +53,7 @@ EXAMPLES = r"""
 
 - name: Refuse to go on where the firewall does not do what it says
   ansible.builtin.assert:
-    that: ruleset.warnings_found | length == 0
+    that: ruleset.warnings_found | selectattr('severity', 'eq', 'error') | length == 0
     fail_msg: "{{ ruleset.warnings_found | map(attribute='text') | join('\n') }}"
 
 - name: Show what runs for a forwarded IPv4 packet, first to last
@@ -302,6 +304,185 @@ legacy_tables:
   sample:
     ipv4: []
     ipv6: []
+legacy_rules:
+  description:
+    - The rules of the old xtables and their policies other than ACCEPT, each as the arguments of C(iptables-legacy) that
+      make it.
+    - C(iptables-legacy-save) is only started where RV(legacy_tables) has tables, because the legacy tools make those that
+      are missing.
+    - V(null) for a family whose rules cannot be read, because C(iptables-legacy-save) or C(ip6tables-legacy-save) is not
+      installed or fails.
+  returned: success
+  type: dict
+  contains:
+    ipv4:
+      description: Those for IPv4.
+      type: list
+      elements: str
+    ipv6:
+      description: Those for IPv6.
+      type: list
+      elements: str
+  sample:
+    ipv4: [-t filter -P FORWARD DROP, -t filter -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT]
+    ipv6: []
+iptables:
+  description: The program C(iptables) that is found first.
+  returned: success
+  type: dict
+  contains: &tool
+    present:
+      description: Whether there is one.
+      type: bool
+    version:
+      description: Its version; V(null) when it cannot be read.
+      type: str
+    variant:
+      description: V(nf_tables), V(legacy), or V(null) when it cannot be read. Before 1.8 all were V(legacy).
+      type: str
+    path:
+      description: Its path, not followed through links.
+      type: str
+  sample: &tool_sample
+    present: true
+    version: 1.8.11
+    variant: nf_tables
+    path: /usr/sbin/iptables
+ip6tables:
+  description: The same for C(ip6tables).
+  returned: success
+  type: dict
+  contains: *tool
+  sample: *tool_sample
+firewall_services:
+  description:
+    - The services that load firewall rules on one distribution or another.
+    - Without systemd they are only looked for on the disk, and what systemd would say is V(null).
+  returned: success
+  type: dict
+  contains:
+    firewalld: &service
+      description: One of the services; all look the same.
+      type: dict
+      contains:
+        installed:
+          description: Whether there is a unit.
+          type: bool
+        active:
+          description:
+            - Whether it is active now, also as a service that has done its work and ended.
+            - ufw is active when C(/etc/ufw/ufw.conf) says C(ENABLED=yes) and its chain C(ufw-before-input) is there; its
+              unit is active either way.
+          type: bool
+        enabled:
+          description:
+            - Whether the next boot starts it.
+            - For ufw C(/etc/ufw/ufw.conf) has to say C(ENABLED=yes) as well.
+          type: bool
+        masked:
+          description: Whether it is masked.
+          type: bool
+    ufw: *service
+    nftables: *service
+    netfilter-persistent: *service
+    iptables: *service
+    ip6tables: *service
+  sample:
+    nftables:
+      installed: true
+      active: false
+      enabled: false
+      masked: false
+conf:
+  description: The file that C(nftables.service) loads.
+  returned: success
+  type: dict
+  contains:
+    path:
+      description:
+        - The file that C(ExecStart=) of the unit names, drop-ins counted.
+        - Without such a unit it is the one of the distribution's family, C(/etc/sysconfig/nftables.conf) of Red Hat's,
+          C(/etc/nftables/rules/main.nft) of SUSE's, else C(/etc/nftables.conf).
+      type: str
+    exists:
+      description: Whether it is there.
+      type: bool
+    managed:
+      description: Whether the role P(bulkhead.docker_nftables.nftables_conf#role) wrote it.
+      type: bool
+    flushes:
+      description: Whether C(flush ruleset) stands in it or in a file it includes.
+      type: bool
+  sample:
+    path: /etc/nftables.conf
+    exists: true
+    managed: false
+    flushes: true
+layout:
+  description:
+    - What the role P(bulkhead.docker_nftables.nftables_conf#role) has chosen for this host, from
+      C(/etc/bulkhead/layout.json), with whatever else it remembers there.
+    - V(null) on a host without the file, or where it is broken.
+  returned: success
+  type: dict
+  contains:
+    layout:
+      description: V(own_table) or V(iptables_compat).
+      type: str
+    table:
+      description: Name of the collection's own table.
+      type: str
+    mark_bit:
+      description: The bit of the packet mark that carries the own table's verdict, V(0) where none is needed.
+      type: int
+  sample:
+    layout: iptables_compat
+    table: bulkhead
+    mark_bit: 268435456
+marks:
+  description:
+    - Who reads or writes packet marks, so that a free bit can be found. Marks of packets, connections and sockets count
+      as one, they are copied to one another.
+    - Read from rules of nft, of iptables and ebtables, of the old xtables, from C(ip rule) and C(ip xfrm).
+    - The collection's own table and its chains named C(BULKHEAD-*) are left out.
+  returned: success
+  type: dict
+  contains:
+    used_mask:
+      description:
+        - All bits that are in use.
+        - Who touches no other bits than those in RV(layout) does not count, such as an exception made with iptables.
+      type: int
+    uses:
+      description: The users one by one.
+      type: list
+      elements: dict
+      contains:
+        where:
+          description: The rule, by table, chain and handle where it has one.
+          type: str
+        value:
+          description: What is compared or set; V(null) when that is not one number.
+          type: int
+        mask:
+          description: The bits that count for RV(marks.used_mask).
+          type: int
+        text:
+          description: What it says.
+          type: str
+        whole:
+          description:
+            - Whether all 32 bits are compared or overwritten. Only those of the value count then.
+            - A rule that sets the whole mark erases everybody's bits in it.
+          type: bool
+  sample:
+    used_mask: 16711680
+    uses:
+      - where: ip rule 5210
+        value: 524288
+        mask: 16711680
+        text: "fwmark 0x80000/0xff0000 lookup main"
+        whole: false
 warnings_found:
   description: What is wrong or surprising in the ruleset.
   returned: success
@@ -317,7 +498,16 @@ warnings_found:
         - V(LEGACY_XTABLES), rules of the old xtables that nft does not show.
         - V(FORWARD_DROP_CUTS_DOCKER), a forward chain that drops the traffic of Docker's bridges.
         - V(DOCKER_RULES_MISSING), Docker runs and its rules are gone.
+        - V(NFTABLES_SERVICE_FLUSHES), nftables.service would empty Docker's tables with its own.
+        - V(LAYOUT_BROKEN), C(/etc/bulkhead/layout.json) cannot be used.
         - V(NFT_TOO_OLD), this nft can be read but cannot load the table of this collection.
+      type: str
+    severity:
+      description:
+        - V(error) where the host fails open, or Docker's ports and containers are cut off, right now. That is
+          V(DOCKER_RULES_MISSING), V(FORWARD_DROP_CUTS_DOCKER), and V(UNREADABLE_BY_IPTABLES) in a chain that Docker works
+          on.
+        - Else V(warning).
       type: str
     text:
       description: What was found and what it does.
@@ -330,6 +520,7 @@ warnings_found:
       type: str
   sample:
     - code: FOREIGN_PRIORITY
+      severity: warning
       text: >-
         Base chain INPUT of table ip filter is not the one iptables uses: priority -450 instead of 0. iptables tools and
         Docker do not see it, they make a chain of their own beside it or refuse the table; both chains then filter.
@@ -339,11 +530,20 @@ warnings_found:
         (chain INPUT: type filter hook input priority 0).
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import conf_path, read_conf
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_daemon import read_daemon_settings
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Chain, RulesetError, Table
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import DEFAULT_TABLE
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._marks import used_mask
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import (
+    Chain,
+    Ruleset,
+    RulesetError,
+    Table,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_hooks import (
     hooks_in_order,
     owner_of,
@@ -355,13 +555,30 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state im
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_host import (
     docker_presence,
     legacy_table_names,
+    proxied_ports,
     read_interfaces,
+    read_layout,
+    read_os_release,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_iptables import (
+    LegacyRules,
+    read_legacy_rules,
+    read_tools,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_marks import read_mark_uses
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_ruleset import (
     NEEDS_FOR_OWN_TABLE,
     dotted,
     read_nft_version,
     read_ruleset,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_services import (
+    Unit,
+    commands,
+    describe_services,
+    read_units,
+    service_flushes,
+    starting,
 )
 
 
@@ -404,14 +621,37 @@ def describe_chain(chain: Chain, rules: bool) -> dict[str, Any]:
     }
 
 
+def look_for_dangers(
+    runner: Runner, elements: bool, units: dict[str, Unit], legacy: LegacyRules
+) -> tuple[Ruleset, list[Finding]]:
+    """The ruleset, and what is dangerous in it.
+
+    Containers come and go while it is read: what Docker lost is only believed when it is still gone.
+    """
+    legacy4, legacy6 = legacy_table_names()
+    for _attempt in range(2):
+        presence = docker_presence(read_interfaces(runner))
+        presence = replace(presence, proxied=proxied_ports(presence))
+        daemon = read_daemon_settings(arguments=presence.arguments)
+        managed = daemon.effective("iptables", True) is not False
+        ruleset = read_ruleset(runner, elements)
+        settled = managed and not starting(units.get("docker", {}))
+        findings = find_all(ruleset, presence, legacy4, legacy6, settled, legacy)
+        if not any(finding.code == "DOCKER_RULES_MISSING" for finding in findings):
+            break
+    return ruleset, [*findings, *service_flushes(units.get("nftables", {}), presence.running and managed)]
+
+
 def gather(runner: Runner, tables: list[str] | None, rules: bool, elements: bool) -> dict[str, Any]:
     version = read_nft_version(runner)
-    ruleset = read_ruleset(runner, elements)
     wanted = None if tables is None else {" ".join(label.split()) for label in tables}
-    presence = docker_presence(read_interfaces(runner))
-    legacy4, legacy6 = legacy_table_names()
-    daemon = read_daemon_settings(arguments=presence.arguments)
-    findings = find_all(ruleset, presence, legacy4, legacy6, daemon.effective("iptables", True) is not False)
+    units = read_units(runner)
+    tools = read_tools(runner)
+    legacy_names = legacy_table_names()
+    legacy = read_legacy_rules(runner, *legacy_names, tools)
+    ruleset, findings = look_for_dangers(runner, elements, units, legacy)
+    layout, broken = read_layout()
+    findings += broken
     if version < NEEDS_FOR_OWN_TABLE:
         findings.append(
             Finding(
@@ -421,6 +661,9 @@ def gather(runner: Runner, tables: list[str] | None, rules: bool, elements: bool
                 f"Install nftables {dotted(NEEDS_FOR_OWN_TABLE)} or newer.",
             )
         )
+    remembered = None if layout is None else layout.as_dict()
+    uses = read_mark_uses(runner, ruleset, DEFAULT_TABLE if layout is None else layout.table, legacy)
+    path = conf_path(commands(units.get("nftables", {}), "ExecStart"), read_os_release())
     return {
         "nft_version": dotted(version),
         "tables": [
@@ -429,9 +672,27 @@ def gather(runner: Runner, tables: list[str] | None, rules: bool, elements: bool
             if wanted is None or table.label in wanted
         ],
         "hooks": hooks_in_order(ruleset),
-        "legacy_tables": {"ipv4": list(legacy4), "ipv6": list(legacy6)},
+        "legacy_tables": {"ipv4": list(legacy_names[0]), "ipv6": list(legacy_names[1])},
+        "legacy_rules": legacy.as_dict(),
+        **{name: tool.as_dict() for name, tool in tools.items()},
+        "firewall_services": describe_services(units, ruleset, legacy),
+        "conf": read_conf(path).as_dict(),
+        "layout": remembered,
+        "marks": {
+            "used_mask": used_mask(uses, own_bits(remembered)),
+            "uses": [use.as_dict() for use in uses],
+        },
         "warnings_found": [finding.as_dict() for finding in findings],
     }
+
+
+def own_bits(layout: dict[str, Any] | None) -> int:
+    """The bits this host has chosen for the collection."""
+    bits = 0
+    for name, value in (layout or {}).items():
+        if name.endswith("_bit"):
+            bits |= value
+    return bits
 
 
 def main() -> None:
