@@ -29,6 +29,8 @@ _STRING_OR_COMMENT = re.compile(r'("[^"\n]*")|#[^\n]*')
 _STRING = re.compile(r'"[^"\n]*"')
 _INCLUDE = re.compile(r'(?:^|;)\s*include\s+"([^"\n]+)"', re.MULTILINE)
 _LOADED = re.compile(r"""(?:^|\s)(?:-f|--file)[ =]["']?([^\s"';]+)|\binclude\s+\\?["']([^"'\\]+)""")
+#: What our drop-in has the unit load in the place of the file.
+_OURS = "/etc/bulkhead/"
 #: More files than anybody includes; a file that includes itself ends here.
 _MOST_FILES = 200
 
@@ -48,7 +50,7 @@ def conf_path(commands: Iterable[str], os_release: str) -> str:
     """The file that the unit's commands load, else the one of the distribution's family."""
     for command in commands:
         loaded = loaded_path(command)
-        if loaded is not None:
+        if loaded is not None and not loaded.startswith(_OURS):
             return loaded
     settings = dict(line.split("=", 1) for line in os_release.splitlines() if "=" in line)
     words = " ".join(settings.get(key, "").strip("\"'") for key in ("ID", "ID_LIKE")).lower().split()
