@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 import typing as t
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._carry import Carry
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compile import (
     HostState,
     compile_policy,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_plan import carry
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._decide import Dial, decide
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import parse as parse_layout
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._misspelt import misspelt
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Policy, PolicyError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import INTERFACE, parse
 
@@ -109,21 +113,27 @@ def _lockout(policy: Policy, connection: dict[str, t.Any] | None) -> str:
 
 
 def policy_plan(
-    variables: dict[str, t.Any], facts: dict[str, t.Any], names: t.Sequence[str] = ()
+    variables: dict[str, t.Any],
+    facts: dict[str, t.Any],
+    names: t.Sequence[str] = (),
+    layout: dict[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
-    """Give everything the role asks of a policy in one step: its mistakes, the table, and whether it locks out."""
+    """Give everything the role asks of a policy in one step: its mistakes, the table, and whether it locks out.
+
+    The table is for the layout that the host remembers, unless another `layout` is given.
+    """
     plan: dict[str, t.Any] = {"errors": [], "refusal": "", "needs_docker": "", "ruleset": {}, "lockout": ""}
     plan["warnings"] = []
-    misspelt = _misspelt(names)
+    unread = misspelt(names, KNOWN)
     try:
         policy = parse(variables)
-        if misspelt:
+        if unread:
             raise PolicyError([])
     except PolicyError as error:
-        mistakes = PolicyError(misspelt + error.errors)
+        mistakes = PolicyError(unread + error.errors)
         return {**plan, "errors": mistakes.errors, "refusal": _message(mistakes)}
     try:
-        ruleset = compile_policy(policy, host_state(facts)).as_dict()
+        ruleset = compile_policy(policy, host_state(facts), carry=_carry(layout or facts.get("layout"))).as_dict()
     except PolicyError as error:
         if facts.get("available"):
             return {**plan, "errors": error.errors, "refusal": _message(error)}
@@ -137,6 +147,10 @@ def policy_plan(
     }
 
 
+def _carry(layout: dict[str, t.Any] | None) -> Carry | None:
+    return carry(parse_layout(json.dumps(layout))) if layout else None
+
+
 #: Every variable that the role and the playbooks read.
 KNOWN = tuple(
     f"docker_firewall_{name}"
@@ -146,16 +160,6 @@ KNOWN = tuple(
         " hosts audit_strict verify_from verify_addresses verify_ports verify_strict verify_timeout verify_retries"
     ).split()
 )
-
-
-def _misspelt(names: t.Sequence[str]) -> list[str]:
-    """Find variables that differ from one of ours in a letter or two; what goes on after it is somebody's own."""
-    found = []
-    for name in sorted(set(map(str, names)) - set(KNOWN)):
-        near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.94)
-        if near and not name.startswith(near[0] + "_"):
-            found.append(f"{name}: there is no such variable; did you mean {near[0]}?")
-    return found
 
 
 def _daemon_warnings(facts: dict[str, t.Any]) -> list[str]:

@@ -45,6 +45,16 @@ class Outcome:
         )
 
 
+def refuse_pending(revert: Revert) -> None:
+    """Raise RevertError while an earlier apply waits for its confirmation."""
+    pending = revert.pending()
+    if pending is not None:
+        raise RevertError(
+            "an earlier apply still waits for its confirmation and reverts by itself within"
+            f" {pending['seconds']} seconds of being applied; try again after that"
+        )
+
+
 class Apply:
     """Everything the module nftables_ruleset does."""
 
@@ -82,16 +92,8 @@ class Apply:
         if check_mode:
             return self._present(text, True, confirm_timeout)
         with self.revert.lock():
-            self._refuse_pending()
+            refuse_pending(self.revert)
             return self._present(text, False, confirm_timeout)
-
-    def _refuse_pending(self) -> None:
-        pending = self.revert.pending()
-        if pending is not None:
-            raise RevertError(
-                "an earlier apply still waits for its confirmation and reverts by itself within"
-                f" {pending['seconds']} seconds of being applied; try again after that"
-            )
 
     def _present(self, text: str, check_mode: bool, confirm_timeout: int) -> Outcome:
         outcome = Outcome()

@@ -58,6 +58,17 @@ class Entry:
     comment: str | None = None
 
 
+@dataclass(frozen=True)
+class Endings:
+    """The statements that say yes and no at the end of a rule."""
+
+    accept: str = "accept"
+    drop: str = "counter drop"
+
+
+DECIDES = Endings()
+
+
 def quoted(names: t.Iterable[str]) -> str:
     """Write interface names as an nft expression."""
     shown = [f'"{name}"' for name in uncovered(names)]
@@ -156,7 +167,7 @@ def _suffix(key: _Key) -> str:
     return "_".join(parts) or "ports"
 
 
-def _statements(match: str, verdict: Verdict, stateful: bool, comment: str) -> list[str]:
+def _statements(match: str, verdict: Verdict, stateful: bool, comment: str, endings: Endings) -> list[str]:
     """Write the rules that a match ends in."""
     start = f"{match} " if match else ""
     rules = []
@@ -164,22 +175,22 @@ def _statements(match: str, verdict: Verdict, stateful: bool, comment: str) -> l
         rules.append(f'{start}limit rate 10/second burst 20 packets log prefix "{verdict.log}"')
     if verdict.action == "accept" and verdict.limit is not None and stateful:
         limit = verdict.limit
-        rules.append(f"{start}limit rate {limit.rate}/{limit.unit} burst {limit.burst} packets accept{comment}")
-        rules.append(f"{start}counter drop{comment}")
+        rules.append(f"{start}limit rate {limit.rate}/{limit.unit} burst {limit.burst} packets {endings.accept}{comment}")
+        rules.append(f"{start}{endings.drop}{comment}")
     elif verdict.action == "reject":
         tcp = start.replace("meta l4proto tcp ", "")
         rules.append(f"{tcp}meta l4proto tcp counter reject with tcp reset{comment}")
         rules.append(f"{start}counter reject with icmpx admin-prohibited{comment}")
     elif verdict.action == "drop":
-        rules.append(f"{start}counter drop{comment}")
+        rules.append(f"{start}{endings.drop}{comment}")
     else:
-        rules.append(f"{start}{verdict.action}{comment}")
+        rules.append(f"{start}{endings.accept}{comment}")
     return rules
 
 
-def default_rules(action: str, log: str | None) -> list[str]:
+def default_rules(action: str, log: str | None, endings: Endings = DECIDES) -> list[str]:
     """Write the end of a chain: what happens to traffic that no rule named. Only what is refused is logged."""
-    return _statements("", Verdict(action, None if action == "accept" else log), True, "")
+    return _statements("", Verdict(action, None if action == "accept" else log), True, "", endings)
 
 
 def _rule_numbers(entries: t.Sequence[Entry]) -> str:
@@ -195,7 +206,7 @@ def _rule_numbers(entries: t.Sequence[Entry]) -> str:
 
 
 def _run(
-    prefix: str, entries: t.Sequence[Entry], sets: list[Set], stateful: bool, extra: str
+    prefix: str, entries: t.Sequence[Entry], sets: list[Set], stateful: bool, extra: str, endings: Endings
 ) -> list[str]:
     grouped: dict[_Key, dict[str, list[_intervals.Box]]] = {}
     by_key: dict[_Key, list[Entry]] = {}
@@ -223,22 +234,27 @@ def _run(
             name = name if used[name] == 1 else f"{name}_{used[name]}"
             sets.append(Set(name, kind, tuple(item[0] for item in written), any(item[1] for item in written)))
             match += f"{expression} @{name}"
-        rules += _statements(match.strip(), entries[0].verdict, stateful, _rule_numbers(by_key[key]))
+        rules += _statements(match.strip(), entries[0].verdict, stateful, _rule_numbers(by_key[key]), endings)
     return rules
 
 
 def compile_entries(
-    prefix: str, entries: t.Sequence[Entry], sets: list[Set], stateful: bool = True, extra: str = ""
+    prefix: str,
+    entries: t.Sequence[Entry],
+    sets: list[Set],
+    stateful: bool = True,
+    extra: str = "",
+    endings: Endings = DECIDES,
 ) -> list[str]:
     """Turn entries into rules; the sets they look up are appended to `sets`.
 
     `prefix` starts every set's name. With `stateful` False, logs and limits are left
     out: for a second layer that sees again what a first one has logged and counted.
-    `extra` is an nft expression that every rule starts with.
+    `extra` is an nft expression that every rule starts with, `endings` what it ends in.
     """
     rules: list[str] = []
     grouped = runs(entries)
     for number, run in enumerate(grouped, start=1):
         name = prefix if len(grouped) == 1 else f"{prefix}_{number}"
-        rules += _run(name, run, sets, stateful, extra)
+        rules += _run(name, run, sets, stateful, extra, endings)
     return rules

@@ -25,8 +25,9 @@ TABLES = f"{DIRECTORY}/tables"
 LOAD = f"{DIRECTORY}/load.conf"
 FLUSH = f"{DIRECTORY}/flush.conf"
 UNIT = "bulkhead.service"
-UNIT_PATH = f"/etc/systemd/system/{UNIT}"
-DROP_IN_DIRECTORY = "/etc/systemd/system/nftables.service.d"
+UNITS = "/etc/systemd/system/"
+UNIT_PATH = f"{UNITS}{UNIT}"
+DROP_IN_DIRECTORY = f"{UNITS}nftables.service.d"
 DROP_IN = f"{DROP_IN_DIRECTORY}/bulkhead.conf"
 #: Where distributions keep the file that nftables.service loads: Debian, Arch and SUSE; then RHEL.
 DISTRIBUTION_FILES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
@@ -77,13 +78,13 @@ def table_path(family: str, table: str) -> str:
     return f"{TABLES}/{family}-{table}.nft"
 
 
-def _included(text: str) -> bool:
+def included(text: str) -> bool:
     """Tell whether a distribution's file loads our tables."""
     lines = text.split("\n")
     return INCLUDE in lines or INCLUDE_JOINED in lines
 
 
-def _excluded(text: str) -> str:
+def excluded(text: str) -> str:
     """Take our line out of a distribution's file; every other byte stays."""
     joined = f"\n{INCLUDE_JOINED}\n"
     if text.endswith(joined):
@@ -128,7 +129,7 @@ class Boot:
         for path in DISTRIBUTION_FILES:
             # One that is linked to /dev/null loads nothing; the unit loads the tables by itself.
             found = _files.read(self._at(path)) if os.path.isfile(self._at(path)) else None
-            if found is not None and not _included(found):
+            if found is not None and not included(found):
                 joined = bool(found) and not found.endswith("\n")
                 line = f"\n{INCLUDE_JOINED}\n" if joined else f"{INCLUDE}\n"
                 files[path] = (found + line, self._mode(path))
@@ -184,7 +185,7 @@ class Boot:
         for path in changed:
             text, mode = files[path]
             _files.write(self._at(path), text, mode)
-        if UNIT_PATH in changed or DROP_IN in changed:
+        if any(path.startswith(UNITS) for path in changed):
             self.runner.run(["systemctl", "daemon-reload"])
         if not self.enabled():
             self.runner.run(["systemctl", "enable", UNIT])
@@ -199,8 +200,8 @@ class Boot:
         found.update({path: None for path in (LOAD, FLUSH, UNIT_PATH, DROP_IN) if os.path.lexists(self._at(path))})
         for path in DISTRIBUTION_FILES:
             text = _files.read(self._at(path)) or ""
-            if _included(text):
-                found[path] = _excluded(text)
+            if included(text):
+                found[path] = excluded(text)
         return found
 
     def _others(self, family: str, table: str) -> list[str]:

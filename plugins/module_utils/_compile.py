@@ -16,11 +16,22 @@ from dataclasses import dataclass, replace
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _interfaces, _intervals
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._blocks import (
     ALL_PORTS,
+    DECIDES,
+    Endings,
     Entry,
     Verdict,
     compile_entries,
     default_rules,
     quoted,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._carry import (
+    REFUSES,
+    Carry,
+    forward_endings,
+    input_endings,
+    late_chains,
+    output_chain,
+    verdict_chains,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import (
     CONTAINERS,
@@ -143,7 +154,9 @@ def _warnings(policy: Policy, state: HostState, foreign: tuple[str, ...]) -> lis
     return found
 
 
-def _published_groups(entries: t.Sequence[Entry], sets: list[Set]) -> tuple[list[Chain], list[str]]:
+def _published_groups(
+    entries: t.Sequence[Entry], sets: list[Set], endings: Endings
+) -> tuple[list[Chain], list[str]]:
     """Compile the second layer for published ports.
 
     The port the client dialled is read from conntrack (`ct original proto-dst`). nft 1.0.6 cannot
@@ -174,7 +187,7 @@ def _published_groups(entries: t.Sequence[Entry], sets: list[Set]) -> tuple[list
                     replace(entry, protocols=None, ports=None, verdict=Verdict(entry.verdict.action))
                     for entry in covering
                 ]
-                chains.append(Chain(names[content], _dialled_rules(names[content], plain, sets)))
+                chains.append(Chain(names[content], _dialled_rules(names[content], plain, sets, endings)))
             name = names[content]
             if mapped and mapped[-1][1] == name and mapped[-1][0][1] + 1 == port[0]:
                 mapped[-1][0] = (mapped[-1][0][0], port[1])
@@ -185,7 +198,7 @@ def _published_groups(entries: t.Sequence[Entry], sets: list[Set]) -> tuple[list
     return chains, maps
 
 
-def _dialled_rules(name: str, entries: t.Sequence[Entry], sets: list[Set]) -> list[str]:
+def _dialled_rules(name: str, entries: t.Sequence[Entry], sets: list[Set], endings: Endings) -> list[str]:
     """Compile the clients of one group of ports, in order; the address they dialled comes from conntrack."""
     rules: list[str] = []
     batch: list[Entry] = []
@@ -203,7 +216,7 @@ def _dialled_rules(name: str, entries: t.Sequence[Entry], sets: list[Set]) -> li
         batches += 1
         # Runs inside a batch are numbered too: the letter keeps sets of two batches from sharing a name.
         prefix = name if batches == 1 else f"{name}_d{batches}"
-        rules.extend(compile_entries(prefix, list(batch), sets, stateful=False, extra=extra))
+        rules.extend(compile_entries(prefix, list(batch), sets, stateful=False, extra=extra, endings=endings))
         batch.clear()
 
     for entry in entries:
@@ -213,11 +226,13 @@ def _dialled_rules(name: str, entries: t.Sequence[Entry], sets: list[Set]) -> li
             place = where
         batch.append(replace(entry, destination=None))
     flush()
-    rules.append("counter drop")
+    rules.append(endings.drop)
     return rules
 
 
-def _outside_chain(policy: Policy, entries: t.Sequence[Entry], state: HostState, sets: list[Set]) -> Chain:
+def _outside_chain(
+    policy: Policy, entries: t.Sequence[Entry], state: HostState, sets: list[Set], endings: Endings
+) -> Chain:
     """Compile what outsiders may dial on the host's own addresses."""
     ping4, ping6 = (", echo-request", ", echo-request") if policy.ping else ("", "")
     chain = Chain("outside", ["ip daddr 127.0.0.0/8 counter drop"])
@@ -233,22 +248,24 @@ def _outside_chain(policy: Policy, entries: t.Sequence[Entry], state: HostState,
     # Where a container has a DHCP client's port, an answer to it would be a packet for docker-proxy.
     answers = {68: "udp sport 67 udp dport 68 accept", 546: "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept"}
     chain.rules += [rule for port, rule in answers.items() if ("udp", port) not in state.published]
-    chain.rules += compile_entries("outside", entries[len(accepted) :], sets)
+    chain.rules += compile_entries("outside", entries[len(accepted) :], sets, endings=endings)
     log = "bulkhead outside: " if policy.log_drops else None
     if policy.host_default == "drop":
-        chain.rules += default_rules("drop", log)
+        chain.rules += default_rules("drop", log, endings)
     elif state.published:
         closed = [
             Entry(Verdict("drop", log), 0, protocols=(protocol,), ports=((port, port),))
             for protocol, port in sorted(state.published)
         ]
-        chain.rules += [rule.split(" comment ")[0] for rule in compile_entries("published_now", closed, sets)]
+        written = compile_entries("published_now", closed, sets, endings=endings)
+        chain.rules += [rule.split(" comment ")[0] for rule in written]
     return chain
 
 
-def compile_policy(policy: Policy, state: HostState, table: str = TABLE) -> Ruleset:
+def compile_policy(policy: Policy, state: HostState, table: str = TABLE, carry: Carry | None = None) -> Ruleset:
     """Compile the own table.
 
+    With `carry` it marks what it refuses, for chains of iptables to carry out, instead of dropping it.
     Raises PolicyError where a rule names a Docker network that the host does not have.
     """
     _check_networks(policy, state)
@@ -288,33 +305,48 @@ def compile_policy(policy: Policy, state: HostState, table: str = TABLE) -> Rule
     prerouting.rules += ["ct state established,related accept", 'iifname "lo" accept']
     split(prerouting, "iifname", "accept", "goto outside")
 
+    outer = DECIDES if carry is None else REFUSES
+    inner = input_endings(carry)
+    passing = forward_endings(carry)
+
     inbound = Chain("input", hook="input", priority=FILTER)
-    inbound.rules += ["ct state established,related accept", 'iifname "lo" accept']
+    if carry is not None:
+        inbound.rules.append(f"{carry.refused} goto left_to_input")
+    inbound.rules += [f"ct state established,related {inner.accept}", f'iifname "lo" {inner.accept}']
     if foreign:
-        inbound.rules.append(f"iifname {quoted(foreign)} accept")
+        inbound.rules.append(f"iifname {quoted(foreign)} {inner.accept}")
     inbound.rules.append("iifname @docker_bridges goto containers_to_host")
+    if carry is not None:
+        inbound.rules.append(inner.accept)
 
     to_host = Chain("containers_to_host")
     to_host.rules += [
-        "icmp type { destination-unreachable, time-exceeded, parameter-problem, echo-request } accept",
-        f"icmpv6 type {{ {_ICMP6}, echo-request }} accept",
+        f"icmp type {{ destination-unreachable, time-exceeded, parameter-problem, echo-request }} {inner.accept}",
+        f"icmpv6 type {{ {_ICMP6}, echo-request }} {inner.accept}",
     ]
     to_host.rules += compile_entries(
-        "containers_to_host", by_target.get("containers_to_host", []), ruleset.sets
+        "containers_to_host", by_target.get("containers_to_host", []), ruleset.sets, endings=inner
     )
-    to_host.rules += default_rules(policy.containers_to_host_default, log("container to host"))
+    to_host.rules += default_rules(policy.containers_to_host_default, log("container to host"), inner)
 
     forward = Chain("forward", hook="forward", priority=FILTER)
+    if carry is not None:
+        forward.rules.append(f"{carry.refused} accept")
+    if carry is not None and carry.docker:
+        forward.rules += [
+            f"ct state established,related {direction} @docker_bridges {passing.accept}"
+            for direction in ("iifname", "oifname")
+        ]
     forward.rules.append("ct state established,related accept")
     split(forward, "iifname", "goto from_containers", "goto from_outside")
 
     from_containers = Chain("from_containers")
     if foreign:
         from_containers.rules.append(f"oifname {quoted(foreign)} goto egress")
-    from_containers.rules += ["oifname @docker_bridges accept", "goto egress"]
+    from_containers.rules += [f"oifname @docker_bridges {passing.accept}", "goto egress"]
 
-    egress = Chain("egress", compile_entries("egress", by_target.get("egress", []), ruleset.sets))
-    egress.rules += default_rules(policy.egress_default, log("egress"))
+    egress = Chain("egress", compile_entries("egress", by_target.get("egress", []), ruleset.sets, endings=passing))
+    egress.rules += default_rules(policy.egress_default, log("egress"), passing)
 
     from_outside = Chain("from_outside", ["ct status dnat goto published"])
     # With bridge-nf-call-iptables=1 (Docker sets it for icc=false) frames that only cross a bridge come by here.
@@ -323,16 +355,21 @@ def compile_policy(policy: Policy, state: HostState, table: str = TABLE) -> Rule
         from_outside.rules.append(f"oifname {quoted(foreign)} goto routed")
     from_outside.rules += ["oifname @docker_bridges goto networks", "goto routed"]
 
-    groups, maps = _published_groups(by_target.get("published", []), ruleset.sets)
-    published = Chain("published", maps + default_rules("drop", log("published")))
+    groups, maps = _published_groups(by_target.get("published", []), ruleset.sets, passing)
+    published = Chain("published", maps + default_rules("drop", log("published"), passing))
 
-    networks = Chain("networks", compile_entries("networks", by_target.get("network", []), ruleset.sets))
-    networks.rules += default_rules("drop", log("network"))
+    direct = compile_entries("networks", by_target.get("network", []), ruleset.sets, endings=passing)
+    networks = Chain("networks", direct + default_rules("drop", log("network"), passing))
 
-    routed = Chain("routed", compile_entries("routed", by_target.get("routed", []), ruleset.sets))
-    routed.rules += default_rules(policy.routed_default, log("routed"))
+    between = compile_entries("routed", by_target.get("routed", []), ruleset.sets, endings=outer)
+    routed = Chain("routed", between + default_rules(policy.routed_default, log("routed"), outer))
 
-    ruleset.chains += [_outside_chain(policy, outside, state, ruleset.sets), to_host, egress]
+    if carry is not None:
+        ruleset.chains += verdict_chains(carry)
+    ruleset.chains += [_outside_chain(policy, outside, state, ruleset.sets, outer), to_host, egress]
     ruleset.chains += groups + [published, networks, routed, from_containers, from_outside]
     ruleset.chains += [prerouting, inbound, forward]
+    if carry is not None:
+        ruleset.chains += late_chains(carry)
+        ruleset.chains += [output_chain(carry, FILTER)] if carry.output else []
     return ruleset

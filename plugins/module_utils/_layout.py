@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files
@@ -24,6 +24,8 @@ LAYOUTS = (OWN_TABLE, IPTABLES_COMPAT)
 DEFAULT_TABLE = "bulkhead"
 
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
+_BUILTIN = ("INPUT", "FORWARD", "OUTPUT")
+_PATH = re.compile(r"/[A-Za-z0-9_./-]+\Z")
 _HIGHEST_BIT = 1 << 31
 
 
@@ -33,14 +35,25 @@ class LayoutError(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """`mark_bit` is 0 where no bit is needed."""
+    """`mark_bit` and `docker_bit` are 0 where no bit is needed.
+
+    `drops_input` tells that INPUT's policy lets packets pass, `output` that the policy of OUTPUT does not.
+    `policies` names the chains of iptables' filter tables whose policy is ours, `enabled_service` tells that
+    nftables.service did not start at boot before. `path` is the file of that service's that was replaced.
+    """
 
     layout: str
     table: str = DEFAULT_TABLE
     mark_bit: int = 0
+    docker_bit: int = 0
+    drops_input: bool = False
+    output: bool = False
+    policies: tuple[str, ...] = ()
+    enabled_service: bool = False
+    path: str = "/etc/nftables.conf"
 
     def as_dict(self) -> dict[str, Any]:
-        return {"layout": self.layout, "table": self.table, "mark_bit": self.mark_bit}
+        return asdict(self)
 
 
 def read(root: str = "") -> Layout | None:
@@ -69,9 +82,20 @@ def parse(found: str) -> Layout:
         wrong.append(f"table is {table!r:.80}, not a name of a table")
     if not _usable_bit(bit, needed=layout == IPTABLES_COMPAT):
         wrong.append(f"mark_bit is {bit!r:.80}, not a number with one bit set out of 32")
+    docker_bit = document.get("docker_bit", 0)
+    if not _usable_bit(docker_bit, needed=False):
+        wrong.append(f"docker_bit is {docker_bit!r:.80}, not a number with one bit set out of 32")
+    flags = {name: document.get(name, False) for name in ("drops_input", "output", "enabled_service")}
+    wrong += [f"{name} is {flag!r:.80}, not true or false" for name, flag in flags.items() if not isinstance(flag, bool)]
+    policies = document.get("policies", [])
+    if not isinstance(policies, list) or not set(map(str, policies)) <= set(_BUILTIN):
+        wrong.append(f"policies is {policies!r:.80}, not a list of {', '.join(_BUILTIN)}")
+    path = document.get("path", "/etc/nftables.conf")
+    if not isinstance(path, str) or not _PATH.match(path):
+        wrong.append(f"path is {path!r:.80}, not an absolute path")
     if wrong:
         raise LayoutError(f"{PATH}: {'; '.join(wrong)}")
-    return Layout(layout, table, bit)
+    return Layout(layout, table, bit, docker_bit, **flags, policies=tuple(map(str, policies)), path=path)
 
 
 def _usable_bit(bit: Any, needed: bool) -> bool:

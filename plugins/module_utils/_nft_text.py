@@ -32,6 +32,27 @@ def _tokens(text: str) -> t.Iterator[tuple[str, int]]:
             line += 1
 
 
+def statements(text: str) -> t.Iterator[tuple[int, list[str]]]:
+    """Give (line, words) of every statement that stands outside of braces; a block by the words before its brace."""
+    depth = 0
+    words: list[str] = []
+    for token, line in _tokens(text):
+        if token == "{":
+            if depth == 0 and words:
+                yield line, words
+            depth, words = depth + 1, []
+        elif token == "}":
+            depth, words = max(depth - 1, 0), []
+        elif depth == 0 and token in ("\n", ";"):
+            if words:
+                yield line, words
+            words = []
+        elif depth == 0:
+            words.append(token)
+    if words:
+        yield text.count("\n") + 1, words
+
+
 def check_single_table(text: str, family: str, table: str) -> None:
     """Make sure that text defines one table and does nothing else.
 

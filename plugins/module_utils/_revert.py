@@ -19,11 +19,23 @@ import time
 import typing as t
 from contextlib import contextmanager
 
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files, _nft_text
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files
 
 if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import RunnerLike
-    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable
+
+    class Revertible(t.Protocol):
+        """What is applied and may have to be taken back; named after the own table in it."""
+
+        family: str
+        name: str
+
+        def live(self) -> str | None: ...
+
+        def undo_script(self) -> str: ...
+
+        def check(self, script: str) -> None: ...
+
 
 RUN_DIRECTORY = "/run/bulkhead"
 
@@ -35,7 +47,7 @@ class RevertError(Exception):
 class Revert:
     """The pending confirmation of one table."""
 
-    def __init__(self, runner: RunnerLike, table: OwnTable, root: str = "") -> None:
+    def __init__(self, runner: RunnerLike, table: Revertible, root: str = "") -> None:
         self.runner = runner
         self.table = table
         self.directory = root + RUN_DIRECTORY
@@ -75,7 +87,7 @@ class Revert:
         `applied` is the canonical form of what is going to be loaded. Raises RevertError, and TableError
         where the present table could not be loaded again.
         """
-        script = _nft_text.replace_script(self.table.family, self.table.name, self.table.restorable())
+        script = self.table.undo_script()
         self.table.check(script)
         record = {"token": secrets.token_hex(16), "seconds": seconds, "applied": applied}
         _files.private_directory(self.directory)
@@ -98,6 +110,10 @@ class Revert:
             ]
         )
         return record
+
+    def applied(self, record: dict[str, t.Any], live: str) -> None:
+        """Note what was loaded, where that is known only afterwards."""
+        _files.write(self._path("pending"), json.dumps({**record, "applied": live}), 0o600)
 
     def script(self) -> str | None:
         """Give what the timer would load, None where nothing waits."""

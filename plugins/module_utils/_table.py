@@ -70,6 +70,10 @@ class OwnTable:
         """Give the kernel's table with its counters, as text that loads again."""
         return self._list([])
 
+    def undo_script(self) -> str:
+        """Write the transaction that makes the table again what it is now."""
+        return _nft_text.replace_script(self.family, self.name, self.restorable())
+
     def normalise(self, text: str) -> str:
         """Give text the form that the kernel's table would be listed in.
 
@@ -77,7 +81,7 @@ class OwnTable:
         the same nft, so that only differences that mean something are differences.
         """
         with self.runner.scratch_network():
-            self._load(text)
+            self.load(text)
             listing = self._list(["-s"])
         if listing is None:
             raise TableError(f"the text defines no table {self.family} {self.name}")
@@ -85,13 +89,14 @@ class OwnTable:
 
     def check(self, script: str) -> None:
         """Let nft check a whole transaction against the running ruleset, without loading it."""
-        self._load(script, ["-c"])
+        self.load(script, ["-c"])
 
     def replace(self, text: str | None) -> None:
         """Make the kernel's table what text says, in one transaction; None takes it away."""
-        self._load(_nft_text.replace_script(self.family, self.name, text))
+        self.load(_nft_text.replace_script(self.family, self.name, text))
 
-    def _load(self, script: str, flags: list[str] | None = None) -> None:
+    def load(self, script: str, flags: list[str] | None = None) -> None:
+        """Load a script in one transaction; raises TableError with the lines that nft refuses."""
         try:
             self.runner.run(["nft", *(flags or []), "-f", "-"], stdin=script)
         except CommandMissing:

@@ -201,7 +201,7 @@ import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _nft_text
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _layout, _nft_text
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._apply import Apply, Outcome
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import BootError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._revert import RevertError
@@ -256,8 +256,29 @@ def mistakes(params: dict[str, t.Any]) -> list[str]:
     return found
 
 
+def against_layout(params: dict[str, t.Any], check_mode: bool, layout: _layout.Layout | None) -> str:
+    """Say why the table must not be replaced or removed by itself, or give an empty string.
+
+    In the layout iptables_compat, chains of iptables follow what the table writes into the packet's mark: without it,
+    INPUT would drop everything.
+    """
+    if layout is None or layout.layout != _layout.IPTABLES_COMPAT:
+        return ""
+    if (params["family"], params["name"]) != ("inet", layout.table) or params["confirmation"] is not None:
+        return ""
+    where = f"table inet {layout.table} of this host is in the layout iptables_compat ({_layout.PATH})"
+    if params["state"] == "absent":
+        return "" if check_mode else f"{where}; remove both with nftables_conf and state absent"
+    if f"{layout.mark_bit:#010x}" in params["content"]:
+        return ""
+    return f"{where}, and the content does not write the mark {layout.mark_bit:#010x} that its chains follow"
+
+
 def act(params: dict[str, t.Any], check_mode: bool, runner: Runner) -> tuple[Outcome, str]:
     """Do what the arguments ask for."""
+    refused = against_layout(params, check_mode, _layout.read())
+    if refused:
+        raise _layout.LayoutError(refused)
     job = Apply(runner, params["family"], params["name"], params["boot"])
     if params["state"] == "absent":
         return job.absent(check_mode), job.version
@@ -280,7 +301,7 @@ def main() -> None:
     found = mistakes(module.params)
     if found:
         module.fail_json(msg="; ".join(found))
-    errors = (TableError, BootError, RevertError, _nft_text.TextError, CommandError, ScratchNetworkError, OSError)
+    errors = (_layout.LayoutError, TableError, BootError, RevertError, _nft_text.TextError, CommandError, ScratchNetworkError, OSError)
     try:
         outcome, version = act(module.params, module.check_mode, Runner())
     except errors as error:

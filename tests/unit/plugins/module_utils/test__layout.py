@@ -20,14 +20,19 @@ def written(root: Path, text: str) -> str:
     return str(root)
 
 
-@pytest.mark.parametrize("layout", [COMPAT, Layout("own_table"), Layout("own_table", "fence", 1 << 31)])
+WHOLE = Layout("iptables_compat", "fence", 1 << 31, 1 << 4, True, True, ("INPUT", "OUTPUT"), True, "/etc/sysconfig/nftables.conf")
+
+
+@pytest.mark.parametrize("layout", [COMPAT, Layout("own_table"), WHOLE])
 def test_what_is_written_is_read_back(tmp_path: Path, layout: Layout) -> None:
     assert _layout.read(written(tmp_path, _layout.text(layout))) == layout
 
 
 def test_the_text_is_the_same_json_every_time() -> None:
     assert _layout.text(COMPAT) == (
-        '{\n  "layout": "iptables_compat",\n  "table": "bulkhead",\n  "mark_bit": 268435456\n}\n'
+        '{\n  "layout": "iptables_compat",\n  "table": "bulkhead",\n  "mark_bit": 268435456,\n  "docker_bit": 0,\n'
+        '  "drops_input": false,\n  "output": false,\n  "policies": [],\n  "enabled_service": false,\n'
+        '  "path": "/etc/nftables.conf"\n}\n'
     )
 
 
@@ -58,6 +63,12 @@ def test_what_a_later_release_adds_is_left_alone() -> None:
         ('{"layout": "iptables_compat", "mark_bit": -1}', "mark_bit is -1"),
         ('{"layout": "iptables_compat", "mark_bit": true}', "mark_bit is True"),
         ('{"layout": "iptables_compat", "mark_bit": 8.0}', "mark_bit is 8.0"),
+        ('{"layout": "own_table", "docker_bit": 6}', "docker_bit is 6"),
+        ('{"layout": "own_table", "output": 1}', "output is 1, not true or false"),
+        ('{"layout": "own_table", "policies": ["PREROUTING"]}', "policies is ['PREROUTING']"),
+        ('{"layout": "own_table", "path": "nftables.conf"}', "path is 'nftables.conf', not an absolute path"),
+        ('{"layout": "own_table", "path": "/etc/a\\n/b"}', "not an absolute path"),
+        ('{"layout": "own_table", "policies": "INPUT"}', "policies is 'INPUT'"),
         ('{"layout": "iptables_compat", "mark_bit": "8"}', "mark_bit is '8'"),
         ('{"layout": "iptables_compat", "mark_bit": 4294967296}', "mark_bit is 4294967296"),
     ],

@@ -1,0 +1,290 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private to the collection: our chains in tables that iptables tools manage too, and how to replace only those.
+
+Ours are the regular chains whose names start with BULKHEAD-, one jump to each, and the policies the file states.
+Everything else in these tables belongs to Docker and other tools and stays where it is. May change at any time.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass, field, replace
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_listing import ListedChain, ListedRule
+
+PREFIX = "BULKHEAD-"
+FAMILIES = ("ip", "ip6")
+#: Names that iptables-nft takes for its own (iptables 1.8.13, iptables/nft.c).
+TABLES = ("raw", "mangle", "filter", "nat", "security")
+
+_JUMP = re.compile(r"^(?:counter )?jump (\S+)$")
+#: Verdicts without a match: what stands behind them is dead.
+_LAST = re.compile(r"^(?:counter )?(?:accept|drop|return|reject\b.*|goto \S+)(?: comment \"[^\"]*\")?$")
+
+TableKey = t.Tuple[str, str]
+Chains = t.Mapping[str, "ListedChain"]
+
+
+@dataclass
+class CompatTable:
+    """What the file wants in one table: base chains, chains of ours with their rules, and the jumps to them.
+
+    `bases` maps a name to (type, hook, priority); `policies` holds only those that the file states; `plain` are chains
+    that have to exist and belong to somebody else, such as DOCKER-USER.
+    """
+
+    bases: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    policies: dict[str, str] = field(default_factory=dict)
+    own: dict[str, list[str]] = field(default_factory=dict)
+    plain: list[str] = field(default_factory=list)
+    jumps: list[tuple[str, str]] = field(default_factory=list)
+
+
+def releasing(want: CompatTable, released: CompatTable) -> CompatTable:
+    """Give what is wanted, with policies that an earlier file stated and this one does not as `released` says."""
+    return replace(
+        want,
+        bases={**released.bases, **want.bases},
+        policies={**released.policies, **want.policies},
+    )
+
+
+class CompatError(Exception):
+    """The file does what it must not do in a table of iptables; `errors` holds one sentence each."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("; ".join(errors))
+        self.errors = errors
+
+
+def is_shared(family: str, table: str) -> bool:
+    """Tell whether iptables tools manage a table of this name."""
+    return family in FAMILIES and table in TABLES
+
+
+def jump_target(rule: ListedRule) -> str | None:
+    """Give the chain of ours that a rule jumps to without asking for anything."""
+    match = _JUMP.match(rule.text)
+    return match.group(1) if match and match.group(1).startswith(PREFIX) else None
+
+
+def wanted(key: TableKey, chains: Chains, stated: t.Container[str]) -> CompatTable:
+    """Take what the file wants from what it became in an empty network namespace.
+
+    `stated` names the base chains whose policy the file states. Raises CompatError where it puts rules of its own
+    into chains that are not ours: a reload could not tell them from other people's.
+    """
+    result = CompatTable()
+    errors = []
+    for chain in chains.values():
+        if chain.name.startswith(PREFIX):
+            result.own[chain.name] = chain.texts()
+            continue
+        if chain.base is not None:
+            result.bases[chain.name] = chain.base
+            if chain.name in stated:
+                result.policies[chain.name] = str(chain.policy)
+        else:
+            result.plain.append(chain.name)
+        for rule in chain.rules:
+            target = jump_target(rule)
+            if target is None:
+                errors.append(
+                    f"table {key[0]} {key[1]}, chain {chain.name}: '{rule.text}' stands in a chain that other tools"
+                    f" write to; only a jump to a chain {PREFIX}... may stand there"
+                )
+            else:
+                result.jumps.append((chain.name, target))
+    if errors:
+        raise CompatError(errors)
+    return result
+
+
+def _declared(name: str, base: tuple[str, str, str] | None, policy: str | None = None) -> list[str]:
+    """Write a chain's declaration; without a policy an existing chain keeps the one it has."""
+    lines = [f"\tchain {name} {{"]
+    if base is not None:
+        stated = f" policy {policy};" if policy else ""
+        lines.append(f"\t\ttype {base[0]} hook {base[1]} priority {base[2]};{stated}")
+    return [*lines, "\t}"]
+
+
+def _in_table(key: TableKey, lines: t.Iterable[str]) -> list[str]:
+    body = list(lines)
+    return [f"table {key[0]} {key[1]} {{", *body, "}"] if body else []
+
+
+def _place(chain: ListedChain | None, but: t.Container[int] = ()) -> int | None:
+    """Give the handle of the first rule behind which nothing is reached, None to go to the end."""
+    for rule in chain.rules if chain else ():
+        if rule.handle not in but and _LAST.match(rule.text):
+            return rule.handle
+    return None
+
+
+def _jumps_to(chain: ListedChain | None, target: str) -> list[ListedRule]:
+    return [rule for rule in chain.rules if jump_target(rule) == target] if chain else []
+
+
+def _alive(chain: ListedChain, jump: ListedRule) -> bool:
+    """Tell whether a packet can get as far as the jump."""
+    before = chain.rules[: chain.rules.index(jump)]
+    return not any(_LAST.match(rule.text) for rule in before)
+
+
+@dataclass
+class TableChange:
+    """What one table needs, as lines of nft.
+
+    `hook` changes no verdict: chains that are missing, empty, and the jumps to them. `fill` is the rest. `said` names
+    what differs, for people.
+    """
+
+    hook: list[str] = field(default_factory=list)
+    fill: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+def change(key: TableKey, want: CompatTable, live: Chains) -> TableChange:
+    """Compare one table with what it should be."""
+    result = TableChange()
+    label = f"{key[0]} {key[1]}"
+    missing: list[str] = []
+    for name, base in want.bases.items():
+        if name not in live:
+            missing += _declared(name, base)
+    for name in [*want.plain, *want.own]:
+        if name not in live:
+            missing += _declared(name, None)
+    result.hook += _in_table(key, missing)
+    if missing:
+        result.said.append(f"create chains in table {label}")
+    _change_jumps(key, want, live, result)
+    for name, policy in want.policies.items():
+        if name not in live or live[name].policy != policy:
+            result.fill += _in_table(key, _declared(name, want.bases[name], policy))
+            result.said.append(f"set the policy of chain {name} in table {label} to {policy}")
+    for name, rules in want.own.items():
+        if name not in live or live[name].texts() != rules:
+            result.fill.append(f"flush chain {label} {name}")
+            result.fill += _in_table(key, [f"\tchain {name} {{", *(f"\t\t{rule}" for rule in rules), "\t}"])
+            result.said.append(f"replace chain {name} in table {label}")
+    _change_obsolete(key, want, live, result)
+    return result
+
+
+def _change_jumps(key: TableKey, want: CompatTable, live: Chains, result: TableChange) -> None:
+    label = f"{key[0]} {key[1]}"
+    for name, target in want.jumps:
+        chain = live.get(name)
+        found = _jumps_to(chain, target)
+        kept = next((rule for rule in found if chain is not None and _alive(chain, rule)), None)
+        if kept is None:
+            place = _place(chain, {rule.handle for rule in found})
+            where = f"insert rule {label} {name} handle {place}" if place is not None else f"add rule {label} {name}"
+            result.hook.append(f"{where} counter jump {target}")
+            result.said.append(f"jump from {name} to {target} in table {label}")
+        for rule in found:
+            if rule is not kept:
+                result.fill.append(f"delete rule {label} {name} handle {rule.handle}")
+                result.said.append(f"remove a second jump from {name} to {target} in table {label}")
+
+
+def _change_obsolete(key: TableKey, want: CompatTable, live: Chains, result: TableChange) -> None:
+    """Take away chains of ours that are no longer wanted, and every jump to them."""
+    label = f"{key[0]} {key[1]}"
+    obsolete = [name for name in live if name.startswith(PREFIX) and name not in want.own]
+    wanted_jumps = set(want.jumps)
+    for chain in live.values():
+        for rule in chain.rules:
+            target = jump_target(rule)
+            if target is not None and (target in obsolete or (chain.name, target) not in wanted_jumps):
+                result.fill.append(f"delete rule {label} {chain.name} handle {rule.handle}")
+    for name in obsolete:
+        result.fill += [f"flush chain {label} {name}", f"delete chain {label} {name}"]
+        result.said.append(f"remove chain {name} from table {label}")
+
+
+def undo(key: TableKey, before: Chains, hooked: Chains, want: CompatTable) -> list[str]:
+    """Write what makes a table of `before` out of what it is after hooking and filling.
+
+    `before` and `hooked` are the table before and after the hooking, so that new jumps are known by their handles.
+    Base chains stay: iptables tools make them anyway, and they are empty.
+    """
+    label = f"{key[0]} {key[1]}"
+    lines: list[str] = []
+    known = {rule.handle for chain in before.values() for rule in chain.rules}
+    for chain in hooked.values():
+        for rule in chain.rules:
+            if jump_target(rule) is not None and rule.handle not in known:
+                lines.append(f"delete rule {label} {chain.name} handle {rule.handle}")
+    for name in want.policies:
+        policy = before[name].policy if name in before else "accept"
+        lines += _in_table(key, _declared(name, want.bases[name], policy))
+    for name in sorted(set(want.own) | {name for name in before if name.startswith(PREFIX)}):
+        if name not in before:
+            lines += [f"flush chain {label} {name}", f"delete chain {label} {name}"]
+            continue
+        if name not in want.own:
+            # The change deletes it, with the jumps to it.
+            lines += _in_table(key, _declared(name, None))
+            lines += [
+                f"add rule {label} {chain.name} counter jump {name}"
+                for chain in before.values()
+                if _jumps_to(chain, name)
+            ]
+        lines.append(f"flush chain {label} {name}")
+        lines += _in_table(key, [f"\tchain {name} {{", *(f"\t\t{rule}" for rule in before[name].texts()), "\t}"])
+    return lines
+
+
+def reload_text(key: TableKey, want: CompatTable) -> list[str]:
+    """Write what may be loaded any number of times: chains, policies and the rules of our chains, without the jumps."""
+    label = f"{key[0]} {key[1]}"
+    declared: list[str] = []
+    for name, base in want.bases.items():
+        declared += _declared(name, base, want.policies.get(name))
+    for name in [*want.plain, *want.own]:
+        declared += _declared(name, None)
+    lines = _in_table(key, declared)
+    for name, rules in want.own.items():
+        lines.append(f"flush chain {label} {name}")
+        lines += _in_table(key, [f"\tchain {name} {{", *(f"\t\t{rule}" for rule in rules), "\t}"])
+    return lines
+
+
+def jump_texts(key: TableKey, want: CompatTable) -> dict[str, list[str]]:
+    """Write, for each chain of ours, what puts the jump to it where none is.
+
+    nft refuses to delete a chain that a rule jumps to (device or resource busy), and with it all of such a text.
+    """
+    result = {}
+    for name, target in want.jumps:
+        label = f"{key[0]} {key[1]}"
+        # Engines before 28.2 end DOCKER-USER with RETURN; elsewhere what other tools insert stays in front.
+        verb = "insert" if name in want.plain else "add"
+        lines = _in_table(key, _declared(target, None))
+        lines += [f"flush chain {label} {target}", f"delete chain {label} {target}"]
+        rules = want.own.get(target, [])
+        lines += _in_table(key, [f"\tchain {target} {{", *(f"\t\t{rule}" for rule in rules), "\t}"])
+        result[target] = [*lines, f"{verb} rule {label} {name} counter jump {target}"]
+    return result
+
+
+def canonical(tables: t.Mapping[TableKey, Chains], want: t.Mapping[TableKey, CompatTable]) -> str:
+    """Write what is ours in these tables as text; equal texts mean that nothing of it differs."""
+    lines = []
+    for key in sorted(tables):
+        ours = want.get(key, CompatTable())
+        for name, chain in sorted(tables[key].items()):
+            if name.startswith(PREFIX):
+                lines += [f"{key[0]} {key[1]} {name}", *(f"\t{text}" for text in chain.texts())]
+            elif name in ours.policies:
+                lines.append(f"{key[0]} {key[1]} {name} policy {chain.policy}")
+            lines += [f"{key[0]} {key[1]} {name} jump {target}" for target in map(jump_target, chain.rules) if target]
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,190 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private to the collection: /etc/nftables.conf as ours, and nftables.service so that it flushes nobody's tables.
+
+docs/adr/0005-compat-layout.md says why start and reload take different files. May change at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _boot, _compat, _files, _layout
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import Boot, BootError
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import HEADER
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compat import CompatTable, TableKey
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import Layout
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import RunnerLike
+
+#: One file for each jump: puts it where it is missing, and is refused everywhere else.
+JUMP_PREFIX = "jump-"
+#: Loads everything but the jumps, any number of times.
+RELOAD = f"{_boot.DIRECTORY}/reload.conf"
+DROP_IN = f"{_boot.DROP_IN_DIRECTORY}/nftables_conf.conf"
+SERVICE = "nftables.service"
+#: What was there before this role, kept beside it once.
+BACKUP_SUFFIX = ".before-bulkhead"
+
+_MANAGED = "# Managed by Ansible, module bulkhead.docker_nftables.nftables_conf. Changes made here are replaced.\n"
+_JUMP_HEAD = (
+    "# Puts one jump where none is. Where it is, nft refuses this file with 'Device or resource busy',\n"
+    "# which is how a restart leaves it in its place. That is no error.\n"
+)
+_DROP_IN_TEXT = """{header}# No start, reload or stop of this service flushes tables of Docker or of other tools.
+[Unit]
+Before=docker.service
+
+[Service]
+ExecStart=
+{start}ExecReload=
+ExecReload={nft} -f {reload}
+ExecStop=
+"""
+
+
+class ConfFiles:
+    """The files of one layout. `root` is put before every path, for tests."""
+
+    def __init__(self, runner: RunnerLike, boot: Boot, path: str, root: str = "") -> None:
+        self.runner = runner
+        self.boot = boot
+        self.path = path
+        self.root = root
+
+    @property
+    def backup_path(self) -> str:
+        """Where the file that was there before is kept."""
+        return self.path + BACKUP_SUFFIX
+
+    def require_service(self) -> None:
+        """Raise BootError where nftables.service cannot load the file."""
+        state = self._is_enabled()
+        if state == "masked":
+            raise BootError(
+                f"{SERVICE} is masked, so nothing would load {self.path}; systemctl unmask {SERVICE} takes that back"
+            )
+        if state in ("", "not-found"):
+            raise BootError(f"there is no {SERVICE} on this host, so nothing would load {self.path}")
+
+    def _is_enabled(self) -> str:
+        return self.runner.run(["systemctl", "is-enabled", SERVICE], check=False).stdout.strip()
+
+    def wanted(
+        self,
+        table: tuple[str, str],
+        saved: str,
+        text: str,
+        layout: Layout,
+        shared: t.Mapping[TableKey, CompatTable],
+        further: t.Mapping[TableKey, str],
+    ) -> dict[str, tuple[str, int]]:
+        """Give every file that has to be there: path to (text, mode). `saved` is the own table's transaction."""
+        files = {path: item for path, item in self.boot.wanted(*table, saved).items() if path != self.path}
+        nft = self.runner.find("nft") or "/usr/sbin/nft"
+        reload, start = self.path, f"ExecStart={nft} -f {self.path}\n"
+        if shared:
+            reload, start = RELOAD, f"ExecStart={nft} -f {RELOAD}\n"
+            files[RELOAD] = (self._reload_text(text, shared, further), 0o600)
+            for key, want in shared.items():
+                for target, lines in _compat.jump_texts(key, want).items():
+                    path = f"{_boot.DIRECTORY}/{JUMP_PREFIX}{key[0]}-{key[1]}-{target}.conf"
+                    files[path] = (_MANAGED + _JUMP_HEAD + "\n".join(lines) + "\n", 0o600)
+                    start += f"ExecStart=-{nft} -f {path}\n"
+        files[DROP_IN] = (_DROP_IN_TEXT.format(header=_MANAGED, start=start, nft=nft, reload=reload), 0o644)
+        files[self.path] = (text, 0o700)
+        files[_layout.PATH] = (_layout.text(layout), 0o600)
+        return files
+
+    def _reload_text(
+        self, text: str, shared: t.Mapping[TableKey, CompatTable], further: t.Mapping[TableKey, str]
+    ) -> str:
+        lines = [_boot.INCLUDE]
+        for key, want in shared.items():
+            lines += _compat.reload_text(key, want)
+        for (family, name), listing in further.items():
+            lines += [f"table {family} {name}", f"delete table {family} {name}", listing.rstrip("\n")]
+        others = [line for line in text.split("\n") if line.lstrip().startswith("include ") and line != _boot.INCLUDE]
+        return _MANAGED + "\n".join([*lines, *others]) + "\n"
+
+    def obsolete(self, files: t.Mapping[str, object]) -> list[str]:
+        """List files of the other layout that are in the way."""
+        return [path for path in self._helpers() if path not in files]
+
+    def _helpers(self) -> list[str]:
+        """List the files that the service loads beside the one it is named after."""
+        try:
+            names = sorted(os.listdir(self.root + _boot.DIRECTORY))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        wanted = [name for name in names if name.startswith(JUMP_PREFIX) or f"{_boot.DIRECTORY}/{name}" == RELOAD]
+        return [f"{_boot.DIRECTORY}/{name}" for name in wanted]
+
+    def enabled(self) -> bool:
+        """Tell whether the next boot starts the service."""
+        return self._is_enabled() == "enabled"
+
+    def active(self) -> bool:
+        """Tell whether the service counts as started, so that it can be reloaded."""
+        return self.runner.run(["systemctl", "is-active", SERVICE], check=False).stdout.strip() == "active"
+
+    def foreign(self) -> str | None:
+        """Give the file's text where somebody else has written it, None where it is ours or missing."""
+        found = _files.read(self.root + self.path)
+        return None if found is None or HEADER in found else _boot.excluded(found)
+
+    def back_up(self) -> str | None:
+        """Keep somebody else's file beside ours, once; gives the path where this was done."""
+        found = self.foreign()
+        backup = self.root + self.backup_path
+        if found is None or os.path.lexists(backup):
+            return None
+        _files.write(backup, found, 0o600)
+        return self.backup_path
+
+    def save(self, files: dict[str, tuple[str, int]], missing: t.Iterable[str]) -> str | None:
+        """Write the disk and have systemd know of it; gives the path of a backup that was made."""
+        backup = self.back_up()
+        self.boot.save(files, missing)
+        for path in self.obsolete(files):
+            _files.remove(self.root + path)
+        if not self.enabled():
+            self.runner.run(["systemctl", "enable", SERVICE])
+        if not self.active():
+            self.runner.run(["systemctl", "start", SERVICE], timeout=120)
+        return backup
+
+    def leftovers(self) -> dict[str, str | None]:
+        """Give what `remove` would take away or edit: path to the text that stays, None where the file goes."""
+        found: dict[str, str | None] = {
+            path: None
+            for path in (*self._helpers(), DROP_IN, _layout.PATH)
+            if os.path.lexists(self.root + path)
+        }
+        backup = _files.read(self.root + self.backup_path)
+        current = _files.read(self.root + self.path)
+        if current is not None and HEADER in current:
+            found[self.path] = backup
+        if backup is not None:
+            found[self.backup_path] = None
+        return found
+
+    def remove(self, disable: bool) -> None:
+        """Put the file back that was there before, and take the rest away; `disable` the service if it was so before."""
+        found = self.leftovers()
+        if disable:
+            # While the drop-in is there, stopping flushes nothing.
+            self.runner.run(["systemctl", "disable", "--now", SERVICE])
+        for path, stays in found.items():
+            if stays is None:
+                _files.remove(self.root + path)
+            else:
+                _files.write(self.root + path, stays, 0o644 if path != self.path else 0o755)
+        for directory in (_boot.DIRECTORY, _boot.DROP_IN_DIRECTORY):
+            _files.remove_if_empty(self.root + directory)
+        if DROP_IN in found:
+            self.runner.run(["systemctl", "daemon-reload"])
