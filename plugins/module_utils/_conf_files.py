@@ -4,7 +4,7 @@
 
 """Private to the collection: /etc/nftables.conf as ours, and nftables.service so that it flushes nobody's tables.
 
-docs/adr/0005-compat-layout.md says why start and reload take different files. May change at any time.
+docs/adr/0005-compat-layout.md says why every jump has a file of its own. May change at any time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BACKUP_SUFFIX = ".before-bulkhead"
 _MANAGED = "# Managed by Ansible, module bulkhead.docker_nftables.nftables_conf. Changes made here are replaced.\n"
 _JUMP_HEAD = (
     "# Puts one jump where none is. Where it is, nft refuses this file with 'Device or resource busy',\n"
-    "# which is how a restart leaves it in its place. That is no error.\n"
+    "# which is how a restart or reload leaves it in its place. That is no error.\n"
 )
 _DROP_IN_TEXT = """{header}# No start, reload or stop of this service flushes tables of Docker or of other tools.
 [Unit]
@@ -42,8 +42,7 @@ Before=docker.service
 [Service]
 ExecStart=
 {start}ExecReload=
-ExecReload={nft} -f {reload}
-ExecStop=
+{reload}ExecStop=
 """
 
 
@@ -86,16 +85,19 @@ class ConfFiles:
         """Give every file that has to be there: path to (text, mode). `saved` is the own table's transaction."""
         files = {path: item for path, item in self.boot.wanted(*table, saved).items() if path != self.path}
         nft = self.runner.find("nft") or "/usr/sbin/nft"
-        reload, start = self.path, f"ExecStart={nft} -f {self.path}\n"
+        loads = [f"{nft} -f {self.path}"]
         if shared:
-            reload, start = RELOAD, f"ExecStart={nft} -f {RELOAD}\n"
+            loads = [f"{nft} -f {RELOAD}"]
             files[RELOAD] = (self._reload_text(text, shared, further), 0o600)
             for key, want in shared.items():
                 for target, lines in _compat.jump_texts(key, want).items():
                     path = f"{_boot.DIRECTORY}/{JUMP_PREFIX}{key[0]}-{key[1]}-{target}.conf"
                     files[path] = (_MANAGED + _JUMP_HEAD + "\n".join(lines) + "\n", 0o600)
-                    start += f"ExecStart=-{nft} -f {path}\n"
-        files[DROP_IN] = (_DROP_IN_TEXT.format(header=_MANAGED, start=start, nft=nft, reload=reload), 0o644)
+                    loads.append(f"-{nft} -f {path}")
+        # A reload puts the jumps back as well: with INPUT's policy alone, behind a flush, it would cut everything off.
+        start = "".join(f"ExecStart={load}\n" for load in loads)
+        reload = "".join(f"ExecReload={load}\n" for load in loads)
+        files[DROP_IN] = (_DROP_IN_TEXT.format(header=_MANAGED, start=start, reload=reload), 0o644)
         files[self.path] = (text, 0o700)
         files[_layout.PATH] = (_layout.text(layout), 0o600)
         return files
