@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
             return result
         started = time.monotonic()
         result["confirmed"] = False
-        problem = self._confirm(arguments, confirmation, started, variables)
+        problem = self._confirm(result, arguments, started, variables)
         if problem is None:
             result["confirmed"] = True
             return result
@@ -53,12 +53,13 @@ class ActionModule(ActionBase):
 
     def _confirm(
         self,
+        result: dict[str, t.Any],
         arguments: dict[str, t.Any],
-        confirmation: dict[str, t.Any],
         started: float,
         variables: dict[str, t.Any],
     ) -> str | None:
         """Confirm over a new connection. Gives None, or a sentence about what went wrong."""
+        confirmation = result["confirmation"]
         deadline = started + float(confirmation["seconds"])
         last = "no new connection could be made"
         while True:
@@ -81,6 +82,8 @@ class ActionModule(ActionBase):
                 elif failed:
                     return "The host has put back the table it had before, because " + "; ".join(failed)
                 else:
+                    # The disk is written by the confirmation only.
+                    result.update({key: answer[key] for key in ("backup",) if answer.get(key)})
                     return None
             if time.monotonic() > deadline + 5:
                 return (

@@ -64,6 +64,11 @@ def test_it_confirms_over_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> N
     assert run.events == [(None, None), "reset", ("t0", True)]
 
 
+def test_what_the_confirmation_has_kept_of_the_file_before_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, [{**APPLIED, "backup": None}, {**KEPT, "backup": "/etc/nftables.conf.before-bulkhead"}])
+    assert run.result()["backup"] == "/etc/nftables.conf.before-bulkhead"
+
+
 @pytest.mark.parametrize(
     ("answer", "arguments"),
     [
