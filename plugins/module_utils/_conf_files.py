@@ -26,6 +26,8 @@ JUMP_PREFIX = "jump-"
 #: Loads everything but the jumps, any number of times.
 RELOAD = f"{_boot.DIRECTORY}/reload.conf"
 DROP_IN = f"{_boot.DROP_IN_DIRECTORY}/nftables_conf.conf"
+UNIT_DROP_IN_DIRECTORY = f"{_boot.UNIT_PATH}.d"
+UNIT_DROP_IN = f"{UNIT_DROP_IN_DIRECTORY}/nftables_conf.conf"
 SERVICE = "nftables.service"
 #: What was there before this role, kept beside it once.
 BACKUP_SUFFIX = ".before-bulkhead"
@@ -44,6 +46,10 @@ ExecStart=
 {start}ExecReload=
 {reload}ExecStop=
 """
+# The own table goes first: a broken file among those that are included must not keep it away.
+_UNIT_DROP_IN_TEXT = """{header}# The own table only marks: what follows the marks has to come back with it.
+[Service]
+{start}"""
 
 
 class ConfFiles:
@@ -97,6 +103,9 @@ class ConfFiles:
         # A reload puts the jumps back as well: with INPUT's policy alone, behind a flush, it would cut everything off.
         start = "".join(f"ExecStart={load}\n" for load in loads)
         reload = "".join(f"ExecReload={load}\n" for load in loads)
+        if shared:
+            post = "".join(f"ExecStartPost={load}\n" for load in loads)
+            files[UNIT_DROP_IN] = (_UNIT_DROP_IN_TEXT.format(header=_MANAGED, start=post), 0o644)
         files[DROP_IN] = (_DROP_IN_TEXT.format(header=_MANAGED, start=start, reload=reload), 0o644)
         files[self.path] = (text, 0o700)
         files[_layout.PATH] = (_layout.text(layout), 0o600)
@@ -118,13 +127,14 @@ class ConfFiles:
         return [path for path in self._helpers() if path not in files]
 
     def _helpers(self) -> list[str]:
-        """List the files that the service loads beside the one it is named after."""
+        """List the files of one layout alone: what is loaded in the place of the whole file, and what has it loaded."""
+        units = [UNIT_DROP_IN] if os.path.lexists(self.root + UNIT_DROP_IN) else []
         try:
             names = sorted(os.listdir(self.root + _boot.DIRECTORY))
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return units
         wanted = [name for name in names if name.startswith(JUMP_PREFIX) or f"{_boot.DIRECTORY}/{name}" == RELOAD]
-        return [f"{_boot.DIRECTORY}/{name}" for name in wanted]
+        return units + [f"{_boot.DIRECTORY}/{name}" for name in wanted]
 
     def enabled(self) -> bool:
         """Tell whether the next boot starts the service."""
@@ -151,9 +161,15 @@ class ConfFiles:
     def save(self, files: dict[str, tuple[str, int]], missing: t.Iterable[str]) -> str | None:
         """Write the disk and have systemd know of it; gives the path of a backup that was made."""
         backup = self.back_up()
+        if UNIT_DROP_IN in files:
+            os.makedirs(self.root + UNIT_DROP_IN_DIRECTORY, mode=0o755, exist_ok=True)
         self.boot.save(files, missing)
-        for path in self.obsolete(files):
+        obsolete = self.obsolete(files)
+        for path in obsolete:
             _files.remove(self.root + path)
+        if UNIT_DROP_IN in obsolete:
+            _files.remove_if_empty(self.root + UNIT_DROP_IN_DIRECTORY)
+            self.runner.run(["systemctl", "daemon-reload"])
         if not self.enabled():
             self.runner.run(["systemctl", "enable", SERVICE])
         if not self.active():
@@ -186,7 +202,7 @@ class ConfFiles:
                 _files.remove(self.root + path)
             else:
                 _files.write(self.root + path, stays, 0o644 if path != self.path else 0o755)
-        for directory in (_boot.DIRECTORY, _boot.DROP_IN_DIRECTORY):
+        for directory in (_boot.DIRECTORY, _boot.DROP_IN_DIRECTORY, UNIT_DROP_IN_DIRECTORY):
             _files.remove_if_empty(self.root + directory)
         if DROP_IN in found:
             self.runner.run(["systemctl", "daemon-reload"])
