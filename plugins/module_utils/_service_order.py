@@ -182,9 +182,6 @@ class _Plan:
         if Kind.RELOAD_DOCKER in self.found:
             self._merge(Kind.RELOAD_DOCKER, Kind.RESTART_DOCKER)
         self.follow(Kind.WAIT_FOR_DOCKER, Kind.RESTART_DOCKER, "Until then published ports have no DNAT.")
-        if facts.backend == "iptables" and facts.engine < PLACES_DOCKER_USER:
-            reason = "With containers running this engine leaves DOCKER-USER behind its own rules, or out."
-            self.follow(Kind.PLACE_DOCKER_USER, Kind.RESTART_DOCKER, reason)
         if not facts.containers:
             return
         restart = Kind.RESTART_DOCKER
@@ -192,11 +189,15 @@ class _Plan:
             if facts.live_restore:
                 self.follow(Kind.STOP_CONTAINERS, restart, "With live-restore they would run on through the restart.")
             self.follow(Kind.START_CONTAINERS, restart, "They ran before.")
-        elif not facts.live_restore and self._switchable():
-            self.follow(Kind.LIVE_RESTORE_ON, restart, "Otherwise the restart stops the running containers.")
-            self.follow(Kind.LIVE_RESTORE_BACK, restart, "It was off before.")
-        elif not facts.live_restore:
+        elif not facts.live_restore and not self._switchable():
             self.follow(Kind.START_CONTAINERS, restart, "They ran before, and not all restart by themselves.")
+        else:
+            if not facts.live_restore:
+                self.follow(Kind.LIVE_RESTORE_ON, restart, "Otherwise the restart stops the running containers.")
+                self.follow(Kind.LIVE_RESTORE_BACK, restart, "It was off before.")
+            if facts.backend == "iptables" and facts.engine < PLACES_DOCKER_USER:
+                reason = "At a start that finds containers running this engine does not see to DOCKER-USER."
+                self.follow(Kind.PLACE_DOCKER_USER, restart, reason)
 
     def _needs_empty(self) -> bool:
         return any(change is Change.DAEMON_RESTART_EMPTY for change, _reason in self.found[Kind.RESTART_DOCKER])

@@ -129,7 +129,7 @@ def test_nothing_restarts_nftables() -> None:
         (
             {Change.DOCKER_RULES_MISSING},
             HOSTS["swarm"],
-            [Kind.RESTART_DOCKER, Kind.WAIT_FOR_DOCKER, Kind.PLACE_DOCKER_USER, Kind.START_CONTAINERS],
+            [Kind.RESTART_DOCKER, Kind.WAIT_FOR_DOCKER, Kind.START_CONTAINERS],
         ),
         (
             {Change.DOCKER_RULES_MISSING},
