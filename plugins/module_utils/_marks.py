@@ -226,6 +226,10 @@ class _Reader:
             values = [value["concat"][place] for value in values if _is_concat(value, len(parts))]
         seen = self._bits(part, None)
         examined = seen.keep | seen.other
+        prefix = _prefix(values[0]) if len(values) == 1 else None
+        if prefix is not None:
+            # How nft before 1.1 lists a mask of the upper bits.
+            return prefix[0], examined & ~(ALL >> prefix[1]), False
         number = self._number(values[0]) if len(values) == 1 else None
         if examined == ALL:
             return number, reduce(int.__or__, (self._reach(value) for value in values), 0), True
@@ -274,6 +278,9 @@ class _Reader:
         number = self._number(value)
         if number is not None:
             return number
+        prefix = _prefix(value)
+        if prefix is not None:
+            return prefix[0] | ALL >> prefix[1]
         ends = value.get("range") if isinstance(value, dict) else None
         if isinstance(ends, list) and len(ends) == 2:
             low, high = self._number(ends[0]), self._number(ends[1])
@@ -308,6 +315,14 @@ def _lookups(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def _is_element(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("elem"), dict)
+
+
+def _prefix(value: Any) -> tuple[int, int] | None:
+    prefix = value.get("prefix") if isinstance(value, dict) else None
+    if not isinstance(prefix, dict):
+        return None
+    start, length = prefix.get("addr"), prefix.get("len")
+    return (start & ALL, length) if isinstance(start, int) and isinstance(length, int) and 0 < length <= 32 else None
 
 
 def _is_concat(value: Any, parts: int) -> bool:

@@ -169,8 +169,10 @@ def _lost_in_filter(table: Table) -> Iterator[tuple[str, str]]:
     """From 28.0.1 on FORWARD jumps to DOCKER-FORWARD, older engines keep their rules in FORWARD itself."""
     forward = table.chain("DOCKER-FORWARD")
     wanted = "DOCKER-ISOLATION-STAGE-1" if forward is None else "DOCKER-FORWARD"
-    if not _chain_jumps(table, "FORWARD", wanted):
-        yield f"nothing in table {table.label} FORWARD jumps to chain {wanted}", f"{table.label} FORWARD"
+    # Without its jump the administrator's own chain filters nothing.
+    for target in (wanted, *(["DOCKER-USER"] if table.chain("DOCKER-USER") is not None else [])):
+        if not _chain_jumps(table, "FORWARD", target):
+            yield f"nothing in table {table.label} FORWARD jumps to chain {target}", f"{table.label} FORWARD"
     if forward is not None and not forward.rules:
         yield f"chain DOCKER-FORWARD of table {table.label} is empty", f"{table.label} DOCKER-FORWARD"
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Ruleset, parse_ruleset
@@ -20,6 +22,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Runner
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import DockerPresence, Finding
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_host import parse_interfaces
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_iptables import LegacyRules
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_ruleset import read_ruleset
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "reading"
@@ -422,3 +425,248 @@ def test_docker_rules_that_are_half_gone_with_the_iptables_backend() -> None:
     _ruleset, presence = captured("docker-26.1.5-iptables-firewalld")
     findings = find_all(parse_ruleset(json.dumps(document)), presence)
     assert places(findings) == [("DOCKER_RULES_MISSING", "ip nat PREROUTING")]
+
+
+PROXIED = frozenset({("tcp", 8083), ("tcp", 8090), ("tcp", 7000)})
+
+
+@needs_iptables
+@pytest.mark.parametrize(
+    ("capture", "forward"),
+    [
+        ("docker-20.10.24-iptables-firewalld", "DOCKER-ISOLATION-STAGE-1"),
+        ("docker-26.1.5-iptables-firewalld", "DOCKER-ISOLATION-STAGE-1"),
+        ("switch-1-iptables-with-docker-user", "DOCKER-FORWARD"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("command", "where", "said"),
+    [
+        ("-S", None, ""),
+        ("-F DOCKER-USER", None, ""),
+        ("-t nat -F", "ip nat PREROUTING", "nothing in table ip nat PREROUTING jumps to chain DOCKER"),
+        ("-t nat -F OUTPUT", "ip nat OUTPUT", "nothing in table ip nat OUTPUT jumps to chain DOCKER"),
+        ("-t nat -F DOCKER", "ip nat DOCKER", "no rule sends published port 7000/tcp, 8083/tcp, 8090/tcp to its"),
+        ("-F FORWARD", "ip filter FORWARD", "nothing in table ip filter FORWARD jumps to chain {forward}; nothing"),
+        (
+            "-D FORWARD -j DOCKER-USER",
+            "ip filter FORWARD",
+            "nothing in table ip filter FORWARD jumps to chain DOCKER-USER",
+        ),
+        ("delete table ip nat", "ip nat DOCKER", "there is no chain DOCKER in table ip nat. Somebody"),
+        ("delete table ip filter", "ip filter DOCKER", "there is no chain DOCKER in table ip filter"),
+        ("flush ruleset", "ip nat DOCKER", "no chain DOCKER in table ip nat and no table ip docker-bridges"),
+    ],
+)
+def test_what_somebody_takes_from_docker(
+    capture: str, forward: str, command: str, where: str | None, said: str
+) -> None:
+    _ruleset, presence = captured(capture)
+    presence = replace(presence, proxied=PROXIED)
+    runner = Runner()
+    with runner.scratch_network():
+        runner.run(["iptables-nft-restore"], stdin=(FIXTURES / capture / "iptables-save.txt").read_text())
+        runner.run([*(["iptables-nft"] if command.startswith("-") else ["nft"]), *command.split()])
+        findings = find_all(read_ruleset(runner), presence)
+    missing = [each for each in findings if each.code == "DOCKER_RULES_MISSING"]
+    assert [(each.where, each.severity) for each in missing] == ([(where, "error")] if where else [])
+    assert said.format(forward=forward) in "".join(each.text for each in missing)
+
+
+@needs_iptables
+def test_rules_docker_made_for_ipv6_only_count_where_it_made_some() -> None:
+    capture = "switch-1-iptables-with-docker-user"
+    _ruleset, presence = captured(capture)
+    runner = Runner()
+    with runner.scratch_network():
+        for tool in ("iptables", "ip6tables"):
+            runner.run([f"{tool}-nft-restore"], stdin=(FIXTURES / capture / f"{tool}-save.txt").read_text())
+        healthy = find_all(read_ruleset(runner), presence)
+        runner.run(["ip6tables-nft", "-F", "FORWARD"])
+        flushed = find_all(read_ruleset(runner), presence)
+        runner.run(["nft", "delete", "table", "ip6", "filter"])
+        runner.run(["nft", "delete", "table", "ip6", "nat"])
+        without = find_all(read_ruleset(runner), presence)
+    assert "DOCKER_RULES_MISSING" not in [each.code for each in healthy]
+    assert ("DOCKER_RULES_MISSING", "ip6 filter FORWARD") in places(flushed)
+    assert "DOCKER_RULES_MISSING" not in [each.code for each in without], "older engines make none"
+
+
+def native(keep: Any) -> Ruleset:
+    document = json.loads((FIXTURES / "docker-29.7.2-nftables" / "ruleset.json").read_text())
+    document["nftables"] = [entry for entry in document["nftables"] if keep(entry)]
+    return parse_ruleset(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        (lambda entry: True, None),
+        # New containers bring back the chain for raw, but no base chain for NAT.
+        (lambda entry: entry.get("chain", {}).get("name") != "nat-PREROUTING", "no base chain at prerouting"),
+        (lambda entry: entry.get("chain", {}).get("name") != "nat-POSTROUTING", "no base chain at postrouting"),
+        (
+            lambda entry: entry.get("rule", {}).get("chain") != "filter-FORWARD",
+            "chain filter-FORWARD of table ip docker-bridges is empty; chain filter-FORWARD of table ip6",
+        ),
+        (lambda entry: "rule" not in entry, "chain nat-PREROUTING of table ip docker-bridges is empty"),
+        (
+            lambda entry: (
+                (entry.get("chain", {}).get("family"), entry.get("chain", {}).get("hook")) != ("ip6", "forward")
+            ),
+            "table ip6 docker-bridges has no base chain at forward",
+        ),
+        (lambda entry: "raw" not in entry.get("rule", {}).get("chain", ""), None),
+    ],
+)
+def test_what_somebody_takes_from_the_nftables_backend(keep: Any, said: str | None) -> None:
+    _ruleset, presence = captured("docker-29.7.2-nftables")
+    missing = [each for each in find_all(native(keep), presence) if each.code == "DOCKER_RULES_MISSING"]
+    assert [each.severity for each in missing] == (["error"] if said else [])
+    assert (said or "") in "".join(each.text for each in missing)
+
+
+@needs_nft
+def test_ports_of_the_nftables_backend() -> None:
+    text = """
+        table ip docker-bridges {
+            chain nat-PREROUTING {
+                type nat hook prerouting priority -100;
+                fib daddr type local counter jump ports
+            }
+            chain ports {
+                iifname != "docker0" tcp dport 8080 counter dnat to 172.17.0.2:80 comment "DNAT"
+            }
+            chain filter-FORWARD {
+                type filter hook forward priority 0;
+                accept
+            }
+            chain nat-POSTROUTING {
+                type nat hook postrouting priority 100;
+                oifname "docker0" masquerade
+            }
+        }
+        """
+    known = replace(DOCKER, proxied=frozenset({("tcp", 8080)}))
+    assert find_all(loaded(text), known) == []
+    lost = find_all(loaded(text), replace(DOCKER, proxied=frozenset({("tcp", 8080), ("udp", 8080)})))
+    assert ["no rule sends published port 8080/udp to its container" in each.text for each in lost] == [True]
+
+
+@needs_iptables
+def test_many_lost_ports_are_shortened() -> None:
+    many = frozenset(("tcp", port) for port in range(30))
+    _ruleset, presence = captured("docker-26.1.5-iptables-firewalld")
+    runner = Runner()
+    with runner.scratch_network():
+        saved = (FIXTURES / "docker-26.1.5-iptables-firewalld" / "iptables-save.txt").read_text()
+        runner.run(["iptables-nft-restore"], stdin=saved)
+        (missing,) = find_all(read_ruleset(runner), replace(presence, proxied=many))
+    assert "published port 0/tcp, 1/tcp, 2/tcp" in missing.text and "9/tcp and 20 more to its" in missing.text
+
+
+LEGACY_DOCKER = (
+    "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+    "-t filter -A FORWARD -j DOCKER-USER",
+    "-t filter -A FORWARD -j DOCKER-FORWARD",
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "where"),
+    [
+        (LEGACY_DOCKER, None),
+        (None, None),
+        (LEGACY_DOCKER[:2], "legacy ip filter FORWARD"),
+        ((*LEGACY_DOCKER[1:], "-t nat -A OUTPUT -j DOCKER"), "legacy ip nat PREROUTING"),
+        (("-t filter -A INPUT -j DROP",), "ip nat DOCKER"),
+        ((), "ip nat DOCKER"),
+    ],
+)
+def test_docker_on_the_old_xtables(rules: tuple[str, ...] | None, where: str | None) -> None:
+    findings = find_all(Ruleset(), DOCKER, ("filter", "nat"), (), True, LegacyRules(rules))
+    missing = [each.where for each in findings if each.code == "DOCKER_RULES_MISSING"]
+    assert missing == ([where] if where else [])
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (LegacyRules((), ()), []),
+        (LegacyRules(("-t filter -P INPUT DROP",), ()), ["(tables filter; 1 rules and policies)"]),
+        (LegacyRules(None, ()), ["iptables-legacy-save is missing or failed"]),
+        (LegacyRules((), None), ["ip6tables-legacy-save is missing or failed"]),
+    ],
+)
+def test_old_tables_that_are_empty_are_no_danger(rules: LegacyRules, said: list[str]) -> None:
+    findings = find_all(Ruleset(), DockerPresence(), ("filter",), ("filter",), True, rules)
+    assert [words in each.text for each, words in zip(findings, said)] == [True] * len(said)
+    assert len(findings) == len(said)
+
+
+@needs_nft
+@pytest.mark.parametrize(
+    ("table", "chain", "bridges", "severity"),
+    [
+        ("filter", "DOCKER-USER", True, "error"),
+        ("filter", "DOCKER-USER", False, "error"),
+        ("filter", "FORWARD", True, "error"),
+        ("filter", "FORWARD", False, "warning"),
+        ("filter", "INPUT", True, "warning"),
+        ("filter", "mine", True, "warning"),
+        ("nat", "PREROUTING", True, "error"),
+        ("raw", "PREROUTING", True, "error"),
+        ("mangle", "PREROUTING", True, "warning"),
+    ],
+)
+def test_what_iptables_cannot_read_weighs_more_where_docker_works(
+    table: str, chain: str, bridges: bool, severity: str
+) -> None:
+    presence = DockerPresence(bridges=DOCKER.bridges if bridges else {})
+    text = f"table ip {table} {{\nchain {chain} {{\nct state established accept\n}}\n}}"
+    (finding,) = find_all(loaded(text), presence)
+    assert (finding.code, finding.severity) == ("UNREADABLE_BY_IPTABLES", severity)
+    assert finding.as_dict()["severity"] == severity
+
+
+@needs_nft
+def test_with_the_nftables_backend_forward_is_not_dockers() -> None:
+    text = "table ip filter {\nchain FORWARD {\nct state established accept\n}\n}\ntable ip docker-bridges {\n}"
+    (finding,) = find_all(loaded(text), DockerPresence(bridges=DOCKER.bridges))
+    assert finding.severity == "warning"
+
+
+@needs_nft
+def test_a_forward_drop_is_an_error_and_a_duplicate_is_not() -> None:
+    findings = find_all(document("native_forward_drop.nft"), DOCKER)
+    weights = {each.code: each.severity for each in findings}
+    assert weights["FORWARD_DROP_CUTS_DOCKER"] == "error"
+    twice = loaded("table inet t {\nchain c {\naccept\naccept\n}\n}")
+    assert [each.severity for each in find_all(twice, DockerPresence())] == ["warning"]
+
+
+@needs_nft
+@pytest.mark.parametrize(
+    ("first", "second", "doubled"),
+    [
+        ("counter jump BULKHEAD-INPUT", "counter jump BULKHEAD-INPUT", True),
+        ("counter jump BULKHEAD-INPUT", "jump BULKHEAD-INPUT", True),
+        ("counter packets 3 bytes 9 jump BULKHEAD-INPUT", 'jump BULKHEAD-INPUT comment "mine"', True),
+        ("jump BULKHEAD-INPUT", 'iifname "eth0" jump BULKHEAD-INPUT', False),
+        ("jump BULKHEAD-INPUT", "goto BULKHEAD-INPUT", False),
+    ],
+)
+def test_jumps_to_own_chains_are_there_once(first: str, second: str, doubled: bool) -> None:
+    text = f"table ip filter {{\nchain BULKHEAD-INPUT {{\n}}\nchain INPUT {{\n{first}\n{second}\n}}\n}}"
+    assert [each.code for each in find_all(loaded(text), DockerPresence())] == ["DUPLICATE_RULES"] * doubled
+
+
+@needs_iptables
+def test_a_jump_of_nft_and_one_of_iptables_are_the_same() -> None:
+    runner = Runner()
+    with runner.scratch_network():
+        script = "table ip filter {\nchain BULKHEAD-INPUT {\n}\nchain INPUT {\ntype filter hook input priority 0;\n"
+        runner.run(["nft", "-f", "-"], stdin=f"{script}counter jump BULKHEAD-INPUT\n}}\n}}")
+        runner.run(["iptables-nft", "-A", "INPUT", "-j", "BULKHEAD-INPUT"])
+        findings = find_all(read_ruleset(runner), DockerPresence())
+    assert places(findings) == [("DUPLICATE_RULES", "ip filter INPUT")]

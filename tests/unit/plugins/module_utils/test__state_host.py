@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Runner
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import usable_interface_name
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import (
+    DockerPresence,
+    usable_interface_name,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_host import (
     Interface,
     docker_presence,
     legacy_table_names,
     parse_interfaces,
+    proxied_ports,
     read_interfaces,
+    read_layout,
+    read_os_release,
 )
 from ansible_collections.bulkhead.docker_nftables.tests.unit.fakes import Call, FakeRunner
 
@@ -129,3 +135,61 @@ def test_old_xtables_are_listed_by_family(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "ip_tables_names").write_text("nat\nfilter\n")
     assert legacy_table_names(str(tmp_path)) == (("filter", "nat"), ())
+
+
+def process(proc: Path, pid: int, parent: object, *words: str) -> None:
+    (proc / str(pid)).mkdir(parents=True)
+    (proc / str(pid) / "cmdline").write_text("".join(f"{word}\0" for word in words))
+    (proc / str(pid) / "status").write_text(f"Name:\tdocker-proxy\nPPid:\t{parent}\n")
+
+
+def proxy(port: str, protocol: str = "tcp", host: str = "0.0.0.0", container: str = "172.17.0.2") -> tuple[str, ...]:
+    ends = ("-host-ip", host, "-host-port", port, "-container-ip", container, "-container-port", "80")
+    return ("/usr/sbin/docker-proxy", "-proto", protocol, *ends)
+
+
+def test_ports_of_docker_proxy(tmp_path: Path) -> None:
+    process(tmp_path, 200, 120, *proxy("8080"))
+    process(tmp_path, 201, 120, *proxy("53", "udp", "127.0.0.1"))
+    process(tmp_path, 202, 120, *proxy("8080"), "-use-listen-fd")
+    # IPv6 ends have no rule of IPv4.
+    process(tmp_path, 203, 120, *proxy("8081", host="::"))
+    process(tmp_path, 204, 120, *proxy("8082", container="fd00::2"))
+    # A container may call its process anything, but dockerd did not start it.
+    process(tmp_path, 205, 1, *proxy("9999"))
+    process(tmp_path, 206, "120x", *proxy("9998"))
+    process(tmp_path, 207, 120, *proxy("x"))
+    process(tmp_path, 208, 120, "/usr/sbin/docker-proxy", "-proto")
+    process(tmp_path, 209, 120, "/usr/sbin/nginx", "-host-port", "1")
+    process(tmp_path, 210, 120)
+    (tmp_path / "self").mkdir()
+    presence = DockerPresence(running=True, pid=120)
+    assert proxied_ports(presence, str(tmp_path)) == {("tcp", 8080), ("udp", 53)}
+
+
+def test_without_docker_nobody_looks_for_its_proxies(tmp_path: Path) -> None:
+    process(tmp_path, 200, 120, *proxy("8080"))
+    assert proxied_ports(DockerPresence(), str(tmp_path)) == frozenset()
+    assert proxied_ports(DockerPresence(running=True, pid=120), str(tmp_path / "none")) == frozenset()
+
+
+def test_a_broken_layout_is_a_finding(tmp_path: Path) -> None:
+    assert read_layout(str(tmp_path)) == (None, [])
+    (tmp_path / "etc/bulkhead").mkdir(parents=True)
+    path = tmp_path / "etc/bulkhead/layout.json"
+    path.write_text('{"layout": "own_table"}')
+    layout, findings = read_layout(str(tmp_path))
+    assert layout is not None and (layout.layout, findings) == ("own_table", [])
+    path.write_text("{")
+    layout, findings = read_layout(str(tmp_path))
+    assert layout is None
+    assert [(each.code, each.severity) for each in findings] == [("LAYOUT_BROKEN", "warning")]
+    assert "is not JSON" in findings[0].text
+
+
+def test_os_release_is_looked_for_in_both_places(tmp_path: Path) -> None:
+    assert read_os_release(str(tmp_path)) == ""
+    for folder in ("usr/lib", "etc"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "os-release").write_text(f"ID={folder}\n")
+        assert read_os_release(str(tmp_path)) == f"ID={folder}\n"

@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _runner
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Ruleset
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Runner
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import DockerPresence
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_iptables import LegacyRules
 from ansible_collections.bulkhead.docker_nftables.plugins.modules import docker_firewall_info, nftables_info
 
 try:
@@ -95,6 +98,70 @@ def test_nftables_info_of_a_loaded_ruleset(capsys: pytest.CaptureFixture[str]) -
     assert limited["tables"][0]["sets"][0]["elements"] == [22, 80]
     assert "rules" not in limited["tables"][0]["chains"][0]
     assert limited["tables"][0]["rule_count"] == 1
+
+
+@needs_nft
+def test_nftables_info_of_the_marks_of_a_host(capsys: pytest.CaptureFixture[str]) -> None:
+    runner = Runner()
+    text = """
+        table inet bulkhead {
+            chain c {
+                meta mark set meta mark | 0x10000000
+            }
+        }
+        table inet vpn {
+            set marks {
+                type mark
+                elements = { 0x40, 0x80 }
+            }
+            chain c {
+                meta mark @marks accept
+            }
+        }
+        """
+    with runner.scratch_network():
+        runner.run(["nft", "-f", "-"], stdin=text)
+        result = run(nftables_info, capsys)
+    assert result["marks"] == {
+        "used_mask": 0xC0,
+        "uses": [
+            {
+                "where": "inet vpn c handle 3",
+                "value": None,
+                "mask": 0xC0,
+                "text": "meta mark @marks accept",
+                "whole": True,
+            }
+        ],
+    }
+    assert result["layout"] is None
+    assert result["conf"]["path"].startswith("/etc/")
+    assert set(result["firewall_services"]) >= {"firewalld", "ufw", "nftables"}
+
+
+def test_the_bits_of_the_layout_are_the_collections_own() -> None:
+    assert nftables_info.own_bits(None) == 0
+    assert nftables_info.own_bits({"layout": "x", "mark_bit": 4, "other_bit": 1, "policies": []}) == 5
+
+
+def test_what_docker_lost_is_looked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that comes up while the ruleset is read has a proxy and no rule yet."""
+    rulesets = [Ruleset(), Ruleset()]
+    presence = DockerPresence(running=True, bridges={"docker0": ("172.17.0.1/16",)})
+    answers = {
+        "read_interfaces": lambda _runner: [],
+        "docker_presence": lambda _interfaces: presence,
+        "proxied_ports": lambda _presence: frozenset(),
+        "legacy_table_names": lambda: ((), ()),
+        "read_ruleset": lambda _runner, _elements: rulesets.pop(),
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(nftables_info, name, answer)
+    _ruleset, findings = nftables_info.look_for_dangers(Runner(), False, {}, LegacyRules())
+    assert ([each.code for each in findings], rulesets) == (["DOCKER_RULES_MISSING"], [])
+    rulesets.extend([Ruleset()])
+    units = {"docker": {"ActiveState": ["activating"]}}
+    assert nftables_info.look_for_dangers(Runner(), False, units, LegacyRules())[1] == []
 
 
 @pytest.mark.parametrize(
