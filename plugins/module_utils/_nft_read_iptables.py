@@ -8,8 +8,14 @@ Private to the collection: not meant to be used from anywhere else.
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import Iterator, List, Tuple
 
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_judge import judge
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_problems import (
+    MISREAD,
+    UNREADABLE,
+    Problem,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Chain, Rule, Ruleset, Table
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_hooks import (
     IPTABLES_FAMILIES,
@@ -50,12 +56,9 @@ _DOCKER_TOUCHES = {
     "nat": ("PREROUTING", "OUTPUT", "POSTROUTING"),
     "raw": ("PREROUTING",),
 }
-#: Statements that iptables-nft understands whatever their arguments are.
-_READABLE = ("accept", "drop", "return", "jump", "goto", "continue", "counter", "comment", "xt")
-_READABLE_META = ("iifname", "oifname", "iif", "oif", "mark", "l4proto", "pkttype", "protocol", "nfproto")
+_SHOWN_HANDLES = 10
 
-UNREADABLE = "unreadable"
-MISREAD = "misread"
+Judged = Tuple[Rule, List[Problem]]
 
 
 def iptables_tables(ruleset: Ruleset) -> Iterator[Table]:
@@ -107,32 +110,33 @@ def unreadable_chains(ruleset: Ruleset) -> Iterator[Finding]:
     """Chains in tables of iptables with rules that iptables tools refuse, or show as something else."""
     for table in iptables_tables(ruleset):
         for chain in table.chains:
-            kinds = [(rule, rule_readability(rule)) for rule in chain.rules]
-            refused = [rule for rule, kind in kinds if kind == UNREADABLE]
-            misread = [rule for rule, kind in kinds if kind == MISREAD]
+            judged = [
+                (rule, judge(rule.expr, table.family, table.name, chain.name, rule.comment)) for rule in chain.rules
+            ]
+            refused = [(rule, problems) for rule, problems in judged if _worst(problems) == UNREADABLE]
+            misread = [(rule, problems) for rule, problems in judged if _worst(problems) == MISREAD]
             if refused or misread:
                 yield _unreadable_finding(table, chain, refused, misread)
 
 
-def _unreadable_finding(table: Table, chain: Chain, refused: list[Rule], misread: list[Rule]) -> Finding:
+def _unreadable_finding(table: Table, chain: Chain, refused: list[Judged], misread: list[Judged]) -> Finding:
     said = []
     if refused:
         said.append(
-            f"iptables cannot list chain {chain.name} of table {table.label} ({_count(refused)} with native "
-            f"expressions, the first: {_shown(refused[0])}) and iptables-save leaves the whole table out"
+            f"iptables cannot list chain {chain.name} of table {table.label} ({_shown(refused)}) and iptables-save "
+            f"leaves the whole table out"
         )
     if misread:
         said.append(
-            f"iptables shows {_count(misread)} of chain {chain.name} of table {table.label} without the set or map "
-            f"they match on (the first: {_shown(misread[0])}), so that iptables-save and restore would load rules "
-            f"that match more"
+            f"iptables shows rules of chain {chain.name} of table {table.label} as others than they are "
+            f"({_shown(misread)}), so that iptables-save and restore would load rules that match something else"
         )
     if chain.name in _DOCKER_TOUCHES.get(table.name, ()) or chain.name.startswith("DOCKER"):
         said.append(
             "Docker manages this chain with iptables: its checks fail or hit the wrong rule, so its rules are "
             "doubled, never deleted, or end up in front of yours"
         )
-    handles = ", ".join(str(rule.handle) for rule in [*refused, *misread][:10])
+    handles = ", ".join(str(rule.handle) for rule, _problems in [*refused, *misread][:_SHOWN_HANDLES])
     return Finding(
         "UNREADABLE_BY_IPTABLES",
         ". ".join(said) + ".",
@@ -141,61 +145,21 @@ def _unreadable_finding(table: Table, chain: Chain, refused: list[Rule], misread
     )
 
 
-def _count(rules: list[Rule]) -> str:
-    return "1 rule" if len(rules) == 1 else f"{len(rules)} rules"
+def _shown(judged: list[Judged]) -> str:
+    constructs = sorted({each.construct for _rule, problems in judged for each in problems})
+    first = judged[0][0]
+    count = "1 rule" if len(judged) == 1 else f"{len(judged)} rules, the first"
+    text = first.text if first.text is not None else f"handle {first.handle}"
+    return f"it has {', '.join(constructs)}; {count}: {text}"
 
 
-def _shown(rule: Rule) -> str:
-    return rule.text if rule.text is not None else f"handle {rule.handle}"
-
-
-def rule_readability(rule: Rule) -> str | None:
-    """None when iptables reads the rule exactly, else UNREADABLE or MISREAD."""
-    kinds = [_statement_readability(statement) for statement in rule.expr]
+def _worst(problems: list[Problem]) -> str | None:
+    kinds = [each.kind for each in problems]
     if UNREADABLE in kinds:
         return UNREADABLE
     return MISREAD if MISREAD in kinds else None
 
 
-def _statement_readability(statement: Any) -> str | None:
-    if not isinstance(statement, dict) or len(statement) != 1:
-        return UNREADABLE
-    ((kind, value),) = statement.items()
-    if kind in _READABLE:
-        return None
-    if kind == "match":
-        return _match_readability(value)
-    if kind == "limit":
-        return UNREADABLE if value.get("inv") or value.get("rate_unit", "packets") != "packets" else None
-    if kind == "log":
-        return None if isinstance(value, dict) and "group" in value else UNREADABLE
-    if kind == "vmap":
-        return MISREAD if _field_readable(value.get("key")) else UNREADABLE
-    if kind == "mangle":
-        # `meta mark set` is shown as MARK from iptables 1.8.10 on, older ones refuse it.
-        return UNREADABLE
-    return UNREADABLE
-
-
-def _match_readability(match: dict[str, Any]) -> str | None:
-    if not _field_readable(match.get("left")):
-        return UNREADABLE
-    right = match.get("right")
-    if isinstance(right, dict) and "set" in right:
-        return MISREAD
-    if isinstance(right, str) and right.startswith("@"):
-        return MISREAD
-    return None
-
-
-def _field_readable(left: Any) -> bool:
-    if not isinstance(left, dict) or len(left) != 1:
-        return False
-    ((kind, value),) = left.items()
-    if kind == "meta":
-        return value.get("key") in _READABLE_META
-    if kind == "payload":
-        return value.get("protocol") not in ("th", "ether", None)
-    if kind == "&" and isinstance(value, list) and value:
-        return _field_readable(value[0])
-    return False
+def rule_readability(rule: Rule, family: str = "ip", table: str = "filter", chain: str = "") -> str | None:
+    """None when iptables reads the rule exactly, else UNREADABLE or MISREAD."""
+    return _worst(judge(rule.expr, family, table, chain, rule.comment))
