@@ -42,7 +42,7 @@ def conf_plan(
     except PolicyError:
         # The policy is refused by its own role, with its own words.
         known = Policy()
-    errors += _conf_plan.conflicts(conf, known, (facts.get("docker") or {}).get("backend"))
+    errors += _conf_plan.conflicts(conf, known, _backend(facts))
     errors += _in_the_way(conf, facts)
     if errors:
         return _refused(plan, errors)
@@ -87,6 +87,12 @@ def _bits(conf: _conf_plan.Conf, facts: dict[str, t.Any]) -> tuple[int, int]:
     kept = int(before.get("docker_bit") or 0)
     docker = _marks.free_bit(used | bit, kept if kept and not kept & (used | bit) else None, uses)
     return bit, docker
+
+
+def _backend(facts: dict[str, t.Any]) -> str | None:
+    """Only Docker's nftables backend has tables of this name; the other one deletes them."""
+    names = {table.get("name") for table in facts.get("tables") or []}
+    return "nftables" if "docker-bridges" in names else None
 
 
 def _running(name: str, facts: dict[str, t.Any]) -> bool:
