@@ -10,41 +10,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Callable, Iterator
+from typing import TYPE_CHECKING, Iterator
 
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _docker_read_api, _files
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read import (
-    api_version,
-    read_containers,
-    read_engine,
-    read_networks,
-)
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_api import (
-    DEFAULT_HOST,
-    DockerAnswers,
-    DockerUnavailable,
-    ask_docker,
-)
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_daemon import (
-    DaemonSettings,
-    read_daemon_settings,
-)
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_read import (
-    Misplaced,
-    dnat_missing,
-    engine_version,
-    user_chain_misplaced,
-)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_api import DockerUnavailable
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_read import engine_version
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._live_restore import (
     KEY,
     DaemonFile,
     Kept,
     LiveRestoreError,
 )
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_docker import rules_missing
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import CommandError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._service_order import (
     Change,
@@ -53,15 +31,9 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._service_
     Step,
     in_order,
 )
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_host import (
-    docker_presence,
-    legacy_table_names,
-    read_interfaces,
-)
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_ruleset import read_ruleset
 
 if TYPE_CHECKING:
-    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import RunnerLike
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_look import Edges, Seen
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import DockerPresence
 
 DOCKER = "docker.service"
@@ -108,91 +80,6 @@ class Outcome:
     started: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Docker and its rules at one moment."""
-
-    presence: DockerPresence
-    daemon: DaemonSettings
-    engine: dict[str, Any]
-    #: Ids and names of running containers.
-    running: dict[str, str]
-    lost: list[str]
-    misplaced: list[Misplaced]
-
-    @property
-    def missing(self) -> list[str]:
-        return [*self.lost, *(each.text for each in self.misplaced)]
-
-    @property
-    def version(self) -> tuple[int, ...]:
-        return engine_version(self.engine["version"])
-
-    @property
-    def backend(self) -> str:
-        return str(self.engine["firewall_backend"]).partition("+")[0]
-
-    @property
-    def swarm(self) -> bool:
-        return self.engine["swarm"] != "inactive"
-
-
-class Edges:
-    """What a repair touches besides the files: the host's programs, Docker's API and the clock."""
-
-    def __init__(self, runner: RunnerLike) -> None:
-        self.runner = runner
-        self.now: Callable[[], float] = time.monotonic
-        self.sleep: Callable[[float], None] = time.sleep
-
-    def presence(self) -> DockerPresence:
-        return docker_presence(read_interfaces(self.runner))
-
-    def ask(self, timeout: float) -> DockerAnswers:
-        return ask_docker(self.runner, timeout=max(1, int(timeout)))
-
-    def live_restore(self) -> bool:
-        """Whether the daemon has live-restore on; raises DockerUnavailable."""
-        return bool(self._client(lambda client: client.info()).get("LiveRestoreEnabled"))
-
-    def start_container(self, identity: str) -> None:
-        """Start a container that has ended; raises DockerUnavailable."""
-        self._client(lambda client: client.start(identity))
-
-    def _client(self, call: Callable[[Any], Any]) -> Any:
-        # Only used after ask() has found the SDK.
-        errors = (_docker_read_api.docker_errors.DockerException, OSError, ValueError)
-        try:
-            client = _docker_read_api.docker.APIClient(base_url=DEFAULT_HOST, version="auto", timeout=30)
-            try:
-                return call(client)
-            finally:
-                client.close()
-        except errors as exc:
-            raise DockerUnavailable("api_error", " ".join(str(exc).split())[:_LINE_LENGTH]) from exc
-
-    def look(self, timeout: float = 30) -> Seen:
-        """Docker and its rules as they are now; raises DockerUnavailable and RulesetError."""
-        presence = self.presence()
-        # Docker first: a daemon that is still starting answers when its rules are there.
-        answers = self.ask(timeout)
-        ruleset = read_ruleset(self.runner)
-        daemon = read_daemon_settings(arguments=presence.arguments)
-        networks, _findings = read_networks(answers.networks, api_version(answers.version))
-        published, _host_network, _addressed = read_containers(answers.containers, networks)
-        engine = read_engine(answers.version, answers.info, daemon)
-        managed = daemon.effective("iptables", True) is not False
-        legacy4, _legacy6 = legacy_table_names()
-        lost = [finding.text for finding in rules_missing(ruleset, presence, legacy4, managed)]
-        misplaced: list[Misplaced] = []
-        if managed and "nat" not in legacy4 and not lost:
-            lost = list(dnat_missing(ruleset, published))
-            if not str(engine["firewall_backend"]).startswith("nftables"):
-                misplaced = list(user_chain_misplaced(ruleset, engine_version(engine["version"])))
-        running = {str(each["Id"]): str(each.get("Name") or "").lstrip("/") for each in answers.containers}
-        return Seen(presence, daemon, engine, running, lost, misplaced)
 
 
 class Repair:
@@ -259,6 +146,9 @@ class Repair:
 
     def _finish_earlier(self, left: Kept, presence: DockerPresence, check_mode: bool) -> None:
         """A run was cut off between changing daemon.json and putting it back."""
+        if self.wishes.method == "none":
+            self.out.warnings.append(f"An earlier run could not put {left.path} back; the next one that may will.")
+            return
         self.out.actions.append(f"put {left.path} back, which an earlier run could not")
         if check_mode:
             return

@@ -162,11 +162,11 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_repair import (
-    Edges,
     Repair,
     RepairError,
     Wishes,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_look import Edges
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import RulesetError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Runner
 

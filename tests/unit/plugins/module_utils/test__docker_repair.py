@@ -15,13 +15,12 @@ import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_api import DockerUnavailable
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_daemon import DaemonSettings
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_repair import (
-    Edges,
     Outcome,
     Repair,
     RepairError,
-    Seen,
     Wishes,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_look import Edges, Seen
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_read import Misplaced
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._live_restore import RECORD, DaemonFile
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import CommandError, Result
@@ -441,6 +440,14 @@ def test_what_a_killed_run_left_is_put_back_first(new: MakeHost, running: bool) 
     assert host.file.read_text() == '{"icc":false}' and out.changed
     assert host.live is not running
     assert repair(host) == Outcome()
+
+
+def test_method_none_leaves_even_that(new: MakeHost) -> None:
+    host = new("{}")
+    DaemonFile(DAEMON_JSON, str(host.root)).switch_on()
+    out = repair(host, method="none")
+    assert not out.changed and DAEMON_JSON in out.warnings[0]
+    assert "live-restore" in host.file.read_text() and host.calls == []
 
 
 def test_a_file_changed_meanwhile_is_a_warning(new: MakeHost) -> None:
