@@ -2,12 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Somebody edits the live table by hand: `audit` reports it and changes nothing, the next `harden` repairs it."""
+"""Somebody edits the live table by hand: `audit` reports it and changes nothing, the next `harden` repairs it.
+
+What makes a host fail open fails the audit too, after its report.
+"""
 
 from __future__ import annotations
 
 import os
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -122,7 +126,7 @@ def audited(lab: Lab, request: pytest.FixtureRequest) -> Audited:
 @each_suite
 def test_without_an_edit_there_is_nothing_to_report(lab: Lab, clean_audit: PlaybookResult, suite: str) -> None:
     found = report(clean_audit, suite)
-    assert (found["differs_from_policy"], found["lines_of_the_live_table"]) == ([], [])
+    assert found == {"differs_from_policy": [], "lines_of_the_live_table": [], "dangers": []}
     assert clean_audit.changed(suite) == 0
 
 
@@ -172,3 +176,120 @@ def test_a_missing_sysctl_file_is_reported_and_repaired(lab: Lab) -> None:
     assert audit.messages(name) == "This host differs from its policy: set the forwarding sysctls"
     assert play(lab, "harden", ONLY_SSH_AND_WEB).changed(name) == 1
     assert "net.ipv4.ip_forward = 1" in host.read("/etc/sysctl.d/60-bulkhead-forwarding.conf")
+
+
+Finding = t.Tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Danger:
+    """What somebody types on the host, how it is taken back, and what is found: code, where, text and remedy."""
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    undo: tuple[tuple[str, ...], ...]
+    errors: tuple[Finding, ...]
+    warnings: tuple[Finding, ...] = ()
+
+
+RESTART = ("systemctl", "restart", "docker.socket", "docker.service")
+DANGERS = (
+    Danger(
+        "a native rule in DOCKER-USER, half of Docker's rules, and a service that flushes",
+        (
+            ("nft", "insert", "rule", "ip", "filter", "DOCKER-USER", "ct", "state", "established", "accept"),
+            ("iptables", "-t", "nat", "-F", "DOCKER"),
+            ("iptables", "-F", "FORWARD"),
+            ("systemctl", "enable", "nftables.service"),
+        ),
+        (
+            ("nft", "flush", "chain", "ip", "filter", "DOCKER-USER"),
+            ("systemctl", "disable", "nftables.service"),
+            RESTART,
+        ),
+        (
+            (
+                "UNREADABLE_BY_IPTABLES",
+                "ip filter DOCKER-USER, handle ",
+                "ct state established accept",
+                "Move these rules to a table of your own name",
+            ),
+            (
+                "DOCKER_RULES_MISSING",
+                "ip nat DOCKER",
+                "no rule sends published port 80/tcp, 8080/tcp to its container; "
+                "nothing in table ip filter FORWARD jumps to chain DOCKER-",
+                "Run `systemctl restart docker`",
+            ),
+        ),
+        (
+            (
+                "NFTABLES_SERVICE_FLUSHES",
+                "nftables.service",
+                "its stop loads /etc/bulkhead/flush.conf, where flush ruleset stands",
+                "Do not stop, restart or reload it while Docker runs",
+            ),
+        ),
+    ),
+    Danger(
+        "none of Docker's rules",
+        (("nft", "delete", "table", "ip", "nat"), ("nft", "delete", "table", "ip", "filter")),
+        (RESTART,),
+        (
+            (
+                "DOCKER_RULES_MISSING",
+                "ip nat DOCKER",
+                "there is no chain DOCKER in table ip nat and no table ip docker-bridges",
+                "Run `systemctl restart docker`",
+            ),
+        ),
+    ),
+)
+
+
+@dataclass
+class Endangered:
+    """One danger on all hosts, audited and taken back."""
+
+    danger: Danger
+    before: dict[str, dict[str, t.Any]]
+    after: dict[str, dict[str, t.Any]]
+    audit: PlaybookResult
+
+
+@pytest.fixture(scope="module", params=DANGERS, ids=lambda danger: danger.name)
+def endangered(lab: Lab, request: pytest.FixtureRequest) -> Endangered:
+    hosts = lab.hosts.items()
+    for host in lab.hosts.values():
+        for command in request.param.commands:
+            host.run(command)
+    before = {name: state(host) for name, host in hosts}
+    audit = run_playbook(lab, "bulkhead.docker_nftables.audit", hosts="docker_hosts", extra_vars=ONLY_SSH_AND_WEB)
+    after = {name: state(host) for name, host in hosts}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: [host.run(command) for command in request.param.undo], lab.hosts.values()))
+    return Endangered(request.param, before, after, audit)
+
+
+@each_suite
+def test_a_danger_fails_the_audit_after_its_report(endangered: Endangered, suite: str) -> None:
+    danger = endangered.danger
+    reported = report(endangered.audit, suite)
+    assert reported["differs_from_policy"] == []
+    # Where Docker has set the policy of FORWARD to drop, what is left of the chain is one more danger.
+    found = {each["code"]: each for each in reported["dangers"] if each["code"] != "FORWARD_DROP_CUTS_DOCKER"}
+    wanted = [(*each, "error") for each in danger.errors] + [(*each, "warning") for each in danger.warnings]
+    assert set(found) == {each[0] for each in wanted}
+    for code, where, text, remedy, severity in wanted:
+        assert found[code]["severity"] == severity
+        assert found[code]["where"].startswith(where)
+        assert text in found[code]["text"]
+        assert remedy in found[code]["remedy"]
+    errors = [each for each in reported["dangers"] if each["severity"] == "error"]
+    assert endangered.audit.rc != 0
+    assert endangered.audit.messages(suite) == "\n".join(f"{each['text']} {each['remedy']}" for each in errors)
+
+
+@each_suite
+def test_an_audit_of_a_danger_changes_nothing(endangered: Endangered, suite: str) -> None:
+    assert endangered.after[suite] == endangered.before[suite]
