@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _boot, _conf_file, _conf_plan, _marks
@@ -13,13 +14,15 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._misspelt
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Policy, PolicyError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import parse
 
+_WRITES = re.compile(r"-j MARK --set-x?mark|-j CONNMARK --restore-mark|\bmeta mark set\b")
+_HARMLESS = re.compile(r"ip6? (?:raw \w+|mangle (?:PREROUTING|FORWARD|OUTPUT|POSTROUTING)|\w+ (?:OUTPUT|POSTROUTING)) ")
 _FOUND_ON_HOST = ("table", "enabled_service", "path")
 #: Every variable that the role reads.
 KNOWN = tuple(
     f"nftables_conf_{name}"
     for name in (
         "state layout path mark_bit forward_policy output_policy rules tables includes replaces legacy repair"
-        " repair_restarts_containers confirm_timeout probes"
+        " repair_restarts_containers"
     ).split()
 )
 
@@ -114,6 +117,7 @@ def _in_the_way(conf: _conf_plan.Conf, facts: dict[str, t.Any]) -> list[str]:
             f"this host has {len(lines)} rules in the old xtables, which nft does not show and every packet passes too"
             f" (the first: {lines[0]!s:.100}); set nftables_conf_legacy to move to take them to nf_tables, or to keep"
         )
+    found += _overwriting((facts.get("marks") or {}).get("uses", [])) if conf.compat else []
     variant = (facts.get("iptables") or {}).get("variant")
     if conf.compat and variant == "legacy" and conf.legacy != "move":
         found.append(
@@ -121,6 +125,19 @@ def _in_the_way(conf: _conf_plan.Conf, facts: dict[str, t.Any]) -> list[str]:
             " nftables_conf_legacy: move to switch it to iptables-nft"
         )
     return found
+
+
+def _overwriting(uses: t.Iterable[dict[str, t.Any]]) -> list[str]:
+    """List who writes the whole mark where that could undo a refusal: a packet without it is taken for an accepted one.
+
+    What runs before the own table (mangle PREROUTING) or behind INPUT cannot.
+    """
+    return [
+        f"{use['where']} writes the whole packet mark ({use['text']!s:.120}), so that what the policy refuses could be"
+        " taken for accepted on its way to INPUT; give that rule a mask, or use nftables_conf_layout: own_table"
+        for use in uses
+        if use.get("whole") and _WRITES.search(str(use["text"])) and not _HARMLESS.match(str(use["where"]))
+    ]
 
 
 def _refused(plan: dict[str, t.Any], errors: list[str]) -> dict[str, t.Any]:

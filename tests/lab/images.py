@@ -26,7 +26,7 @@ _PACKAGES = (
     " procps sudo conntrack busybox-static ca-certificates kmod"
 ).split()
 _DOCKER_CLI = ("trixie", "forky")  # elsewhere the client comes with docker.io
-_VARIANTS = {"": [], "firewalld": ["firewalld", "polkitd"]}
+_VARIANTS = {"": [], "firewalld": ["firewalld", "polkitd", "ufw"]}
 # Documentation and translations are never read in a test host.
 _LEAVE_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 _FORMAT = 1  # raise when the building itself changes
