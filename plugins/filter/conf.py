@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _boot, _conf_file, _conf_plan, _marks
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import Layout
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._misspelt import misspelt
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Policy, PolicyError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import parse
@@ -54,10 +56,12 @@ def conf_plan(
     except _marks.MarkBitError as error:
         return _refused(plan, [f"nftables_conf_mark_bit: {error}"])
     layout = _conf_plan.layout(conf, known, *bits)
+    stops = [name for name in conf.replaces if _running(name, facts)]
     return {
         **plan,
-        # The rest is for the host to find out.
-        "layout": {key: value for key, value in layout.as_dict().items() if key not in _FOUND_ON_HOST},
+        "layout": _given(layout),
+        # Until the other service is gone, INPUT's policy may not be ours.
+        "first_layout": _given(replace(layout, drops_input=layout.drops_input or (conf.compat and bool(stops)))),
         "tables": _conf_plan.tables(conf, known, layout),
         "path": variables.get("path") or _path(facts),
         "header": _conf_file.HEADER,
@@ -65,8 +69,13 @@ def conf_plan(
         "nft": "/usr/sbin/nft",
         "further": conf.tables,
         "includes": list(conf.includes),
-        "stops": [name for name in conf.replaces if _running(name, facts)],
+        "stops": stops,
     }
+
+
+def _given(layout: Layout) -> dict[str, t.Any]:
+    """Write a layout for the module; the rest is for the host to find out."""
+    return {key: value for key, value in layout.as_dict().items() if key not in _FOUND_ON_HOST}
 
 
 def _path(facts: dict[str, t.Any]) -> str:
