@@ -24,6 +24,13 @@ _TCP_FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ecn
 _SIX_FLAGS = 0x3F
 _MAX_PORT = 65535
 
+_WORDS = {
+    "concat": "a concatenation",
+    "exthdr": "an extension header",
+    "ip option": "an IP option",
+    "tcp option": "a TCP option",
+}
+
 Check = Callable[[str, str, Any, Any], Iterator[str]]
 
 
@@ -55,11 +62,7 @@ def field_of(left: Any) -> tuple[str, Any]:
         return "arithmetic", None
     if kind == "ct" and isinstance(value, dict):
         return f"ct {value.get('dir') or value.get('key')}", None
-    if kind == "concat":
-        return "a concatenation", None
-    if kind in ("exthdr", "tcp option", "ip option"):
-        return {"exthdr": "an extension header"}.get(kind, f"a {kind.replace('ip', 'IP').replace('tcp', 'TCP')}"), None
-    return kind, None
+    return _WORDS.get(kind, kind), None
 
 
 def _payload(protocol: str, field: str) -> str:
@@ -157,20 +160,22 @@ def _address(of: str) -> Check:
 
 
 def _address_bits(right: Any, mask: Any) -> Iterator[str]:
+    length = None
+    if _is(right, "prefix") and isinstance(right["prefix"], dict):
+        length, right = right["prefix"].get("len"), right["prefix"].get("addr")
     try:
-        if _is(right, "prefix") and mask is None:
-            value = int(ipaddress.ip_address(right["prefix"]["addr"]))
-            width = ipaddress.ip_address(right["prefix"]["addr"]).max_prefixlen
-            bits = (1 << width) - (1 << (width - int(right["prefix"]["len"])))
-        else:
-            value = int(ipaddress.ip_address(right))
-            bits = -1 if mask is None else int(ipaddress.ip_address(mask))
-    except (ValueError, TypeError, KeyError):
-        yield "an address compared as a pattern"
+        # A number would be an address too.
+        address = ipaddress.ip_address(str(right))
+        bits = -1 if mask is None else int(ipaddress.ip_address(str(mask)))
+    except ValueError:
+        yield "an address that nft prints in no known form"
         return
+    width = address.max_prefixlen
+    if length is not None:
+        bits = (1 << width) - (1 << (width - length)) if is_within(length, 0, width) else 0
     if bits == 0:
         yield "a prefix of length 0"
-    elif value & ~bits:
+    elif int(address) & ~bits:
         yield "address bits outside the prefix"
 
 
@@ -281,8 +286,13 @@ def _mark(_family: str, op: str, right: Any, mask: Any) -> Iterator[str]:
         yield "a range"
     elif op not in ("==", "!="):
         yield "a comparison"
-    elif not is_within(right, 0, 0xFFFFFFFF) or (mask is not None and not is_within(mask, 0, 0xFFFFFFFF)):
+    # nft 1.0.6 prints a mask of the highest bits as a prefix.
+    elif not (_is(right, "prefix") and mask is None) and not (_is_mark(right) and (mask is None or _is_mark(mask))):
         yield "arithmetic"
+
+
+def _is_mark(value: Any) -> bool:
+    return is_within(value, 0, 0xFFFFFFFF)
 
 
 def _packet_type(_family: str, op: str, right: Any, mask: Any) -> Iterator[str]:

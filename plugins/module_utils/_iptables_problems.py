@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 #: iptables refuses to list the rule, or crashes on it.
 UNREADABLE = "unreadable"
-#: iptables lists it as something else, or as something that it does not load again.
+#: iptables lists it as something else, or as something that it does not load again. This is what a construct is called
+#: that one release refuses and another misreads: the silent one is the worse.
 MISREAD = "misread"
 
 _REFUSED = "iptables refuses to list the chain, iptables-save leaves the whole table out"
 _LOST = "iptables lists the rule without it, so that what it saves and loads again matches more"
-_CHANGED = "iptables lists it as another match"
 _CRASH = "iptables crashes on it"
 _NOT_LOADED = "iptables lists what it does not load again"
 
@@ -42,7 +42,7 @@ class Problem:
 
 
 #: construct -> kind, what iptables does, what to write instead.
-_KNOWN: dict[str, tuple[str, str, str]] = {
+KNOWN: dict[str, tuple[str, str, str]] = {
     "a set": (MISREAD, _LOST, _ONE_RULE_EACH),
     "a named set": (MISREAD, _LOST, _ONE_RULE_EACH),
     "a verdict map": (MISREAD, "iptables lists the rule without it and without a target", _ONE_RULE_EACH),
@@ -58,7 +58,7 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "a prefix of length 0": (MISREAD, _NOT_LOADED, "leave the match out"),
     "all ports or none": (MISREAD, "iptables lists other ports", "leave the match out, or the rule"),
     "a negated range from port 0": (MISREAD, "iptables does not find the rule by what it lists", "use > instead"),
-    "all values or none": (MISREAD, "iptables refuses it or lists another one", "leave the match out, or the rule"),
+    "all values or none": (UNREADABLE, "iptables refuses it", "leave the match out, or the rule"),
     "ip6 nexthdr": (MISREAD, "iptables also matches on the hop limit", "use meta l4proto"),
     "protocol 0": (MISREAD, _LOST, _OWN_TABLE),
     "iif": (MISREAD, "iptables lists the name that the interface has today", "use iifname"),
@@ -74,7 +74,6 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "ICMP type 255": (MISREAD, "iptables takes it for any type", _OWN_TABLE),
     "tcp flags without a mask": (UNREADABLE, _CRASH, "use a mask: tcp flags & (syn | ack) == syn"),
     "tcp flags ecn and cwr": (UNREADABLE, _CRASH, "leave them out of the mask"),
-    "an address compared as a pattern": (MISREAD, _CHANGED, "write an address or a prefix"),
     "log without a group": (UNREADABLE, _REFUSED, "use log group N, and read it with ulogd or tcpdump -i nflog:N"),
     "log with a verdict": (MISREAD, "iptables lists only one of them", "write two rules"),
     "a second log": (MISREAD, "iptables lists only the last", "write two rules"),
@@ -105,4 +104,4 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
 
 def problem(construct: str) -> Problem:
     """All about a construct; what is not named above is refused."""
-    return Problem(construct, *_KNOWN.get(construct, (UNREADABLE, _REFUSED, _OWN_TABLE)))
+    return Problem(construct, *KNOWN.get(construct, (UNREADABLE, _REFUSED, _OWN_TABLE)))
