@@ -34,6 +34,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_r
     dnat_missing,
     engine_version,
     user_chain_misplaced,
+    with_user_jump,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_docker import rules_missing
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_host import (
@@ -120,15 +121,16 @@ class Edges:
         answers = self.ask(timeout)
         ruleset = read_ruleset(self.runner)
         daemon = read_daemon_settings(arguments=presence.arguments)
-        networks, _findings = read_networks(answers.networks, api_version(answers.version))
+        networks, _wrong = read_networks(answers.networks, api_version(answers.version))
         published, _host_network, _addressed = read_containers(answers.containers, networks)
         engine = read_engine(answers.version, answers.info, daemon)
         managed = daemon.effective("iptables", True) is not False
         legacy4, _legacy6 = legacy_table_names()
-        lost = [finding.text for finding in rules_missing(ruleset, presence, legacy4, managed)]
+        findings = rules_missing(with_user_jump(ruleset), presence, legacy4, managed)
+        lost = [finding.text for finding in findings]
         misplaced: list[Misplaced] = []
-        if managed and "nat" not in legacy4 and not lost:
-            lost = list(dnat_missing(ruleset, published))
+        if managed and "nat" not in legacy4:
+            lost = lost or list(dnat_missing(ruleset, published))
             if not str(engine["firewall_backend"]).startswith("nftables"):
                 misplaced = list(user_chain_misplaced(ruleset, engine_version(engine["version"])))
         running = {str(each["Id"]): str(each.get("Name") or "").lstrip("/") for each in answers.containers}

@@ -9,11 +9,10 @@ Private to the collection: not meant to be used from anywhere else.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Iterator
 
-if TYPE_CHECKING:
-    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Chain, Rule, Ruleset
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Chain, Rule, Ruleset, Table
 
 #: The first engine that filters IPv6 unasked and has DOCKER-USER for it.
 _USER_V6 = (27, 0)
@@ -107,6 +106,19 @@ def user_chain_misplaced(ruleset: Ruleset, engine: tuple[int, ...]) -> Iterator[
         if accepts is None or (there and jumps and jumps[0] < accepts):
             continue
         yield Misplaced(_what_is_wrong(family, there, bool(jumps)), _remedy(family, forward, jumps, there, engine))
+
+
+def with_user_jump(ruleset: Ruleset) -> Ruleset:
+    """The ruleset as if FORWARD jumped to DOCKER-USER: for that no restart of Docker is needed, nor would it help."""
+    return Ruleset(tuple(_with_user_jump(table) if table.name == "filter" else table for table in ruleset.tables))
+
+
+def _with_user_jump(table: Table) -> Table:
+    rule = Rule(0, ({"jump": {"target": "DOCKER-USER"}},), "jump DOCKER-USER")
+    chains = [
+        replace(chain, rules=(rule, *chain.rules)) if chain.name == "FORWARD" else chain for chain in table.chains
+    ]
+    return replace(table, chains=tuple(chains))
 
 
 def _what_is_wrong(family: str, there: bool, jumps: bool) -> str:

@@ -60,7 +60,12 @@ class Loss:
 
 LOSSES = (
     Loss("everything", FLUSH, "temporary_live_restore"),
-    Loss("the DNAT of the ports", ("iptables -t nat -F DOCKER",), "temporary_live_restore", ODD),
+    Loss(
+        "the DNAT of the ports, and FORWARD",
+        ("iptables -t nat -F DOCKER", "iptables -F FORWARD"),
+        "temporary_live_restore",
+        ODD,
+    ),
     # As a file of nftables.service brings the chain, or iptables-restore: behind whatever Docker inserts.
     Loss(
         "everything, and DOCKER-USER is there first",

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._service_order import (
@@ -185,3 +186,8 @@ def test_a_step_names_every_change_that_needs_it() -> None:
     assert steps[0].reason == (
         "Docker reads these keys at its start only. Docker chooses its firewall backend at its start only."
     )
+
+
+def test_the_documentation_names_all_of_it() -> None:
+    text = " ".join((Path(__file__).parents[4] / "docs/service_order.md").read_text(encoding="utf-8").split())
+    assert [each.value for each in (*Change, *Kind) if each.value not in text] == []
