@@ -18,6 +18,7 @@ _BASE = re.compile(
     r"^type (?P<kind>\w+) hook (?P<hook>\w+) (?:device \S+ )?priority (?P<priority>[^;]+);(?: policy (?P<policy>\w+);)?"
 )
 _HANDLE = re.compile(r"\s*# handle (\d+)$")
+_COMMENT_INSIDE = re.compile(r'^((?:[^"]|"[^"]*")*?)comment ("[^"]*") ([^"].*)$')
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,19 @@ def _read_line(chain: ListedChain, line: str) -> None:
         return
     handle = _HANDLE.search(line)
     if handle:
-        chain.rules.append(ListedRule(int(handle.group(1)), _spaced(line[: handle.start()])))
+        chain.rules.append(ListedRule(int(handle.group(1)), _comment_last(_spaced(line[: handle.start()]))))
 
 
 def _spaced(text: str) -> str:
     """Write one space where there are several, except inside quotes."""
     parts = re.split(r'("[^"]*")', text.strip())
     return "".join(part if index % 2 else re.sub(r"\s+", " ", part) for index, part in enumerate(parts))
+
+
+def _comment_last(text: str) -> str:
+    """Write a comment where nft reads one: those of iptables 1.8.13 it lists in the middle of a rule."""
+    match = _COMMENT_INSIDE.match(text)
+    return f"{match.group(1)}{match.group(3)} comment {match.group(2)}" if match else text
 
 
 def tables(listing: str) -> t.Iterator[tuple[str, str]]:
