@@ -160,20 +160,26 @@ class Boot:
 
     def save(self, files: dict[str, tuple[str, int]], paths: t.Iterable[str]) -> None:
         """Write the named files, and have systemd know of them; where that fails the files are as they were."""
-        before = {path: _files.read(self._at(path)) for path in paths}
+        before = self.snapshot(paths)
         try:
             self._save(files, list(before))
         except BaseException:
-            self._take_back(files, before)
+            self.take_back(before)
             raise
 
-    def _take_back(self, files: dict[str, tuple[str, int]], before: dict[str, str | None]) -> None:
-        for path, text in before.items():
+    def snapshot(self, paths: t.Iterable[str]) -> dict[str, tuple[str, int] | None]:
+        """Give files as they are: path to (text, mode), None where there is none."""
+        texts = {path: _files.read(self._at(path)) for path in paths}
+        return {path: None if text is None else (text, self._mode(path)) for path, text in texts.items()}
+
+    def take_back(self, before: t.Mapping[str, tuple[str, int] | None]) -> None:
+        """Make files what they were, as far as the disk lets us."""
+        for path, item in before.items():
             try:
-                if text is None:
+                if item is None:
                     _files.remove(self._at(path))
-                elif _files.read(self._at(path)) != text:
-                    _files.write(self._at(path), text, files[path][1])
+                elif self.snapshot([path])[path] != item:
+                    _files.write(self._at(path), *item)
             except OSError:
                 # The disk is what failed; what is still to be told is why.
                 continue

@@ -22,9 +22,12 @@ FAMILIES = ("ip", "ip6")
 #: Names that iptables-nft takes for its own (iptables 1.8.13, iptables/nft.c).
 TABLES = ("raw", "mangle", "filter", "nat", "security")
 
+#: What such a chain may be called, as its name becomes part of a file's.
+_OWN_NAME = re.compile(rf"^{PREFIX}[A-Za-z0-9_-]+\Z")
+_REFERENCE = re.compile(r"(?:^| )(?:jump|goto) (\S+)")
 _JUMP = re.compile(r"^(?:counter )?jump (\S+)$")
 #: Verdicts without a match: what stands behind them is dead.
-_LAST = re.compile(r"^(?:counter )?(?:accept|drop|return|reject\b.*|goto \S+)(?: comment \"[^\"]*\")?$")
+_LAST = re.compile(r"^(?:counter )?(?:accept|drop|return|reject\b.*|queue\b.*|goto \S+)(?: comment \"[^\"]*\")?$")
 
 TableKey = t.Tuple[str, str]
 Chains = t.Mapping[str, "ListedChain"]
@@ -45,12 +48,16 @@ class CompatTable:
     jumps: list[tuple[str, str]] = field(default_factory=list)
 
 
-def releasing(want: CompatTable, released: CompatTable) -> CompatTable:
-    """Give what is wanted, with policies that an earlier file stated and this one does not as `released` says."""
+def releasing(want: CompatTable, released: CompatTable, live: t.Container[str]) -> CompatTable:
+    """Give what is wanted, with policies that an earlier file stated and this one does not as `released` says.
+
+    Chains that are gone are not made again for that.
+    """
+    names = [name for name in released.policies if name in live]
     return replace(
         want,
-        bases={**released.bases, **want.bases},
-        policies={**released.policies, **want.policies},
+        bases={**{name: released.bases[name] for name in names}, **want.bases},
+        policies={**{name: released.policies[name] for name in names}, **want.policies},
     )
 
 
@@ -100,9 +107,27 @@ def wanted(key: TableKey, chains: Chains, stated: t.Container[str]) -> CompatTab
                 )
             else:
                 result.jumps.append((chain.name, target))
+    errors += [
+        f"table {key[0]} {key[1]}: a chain of the file's own is called {PREFIX} and letters, digits, _ and -, not {name}"
+        for name in result.own
+        if not _OWN_NAME.match(name)
+    ]
+    errors += _shared_targets(key, result)
     if errors:
         raise CompatError(errors)
     return result
+
+
+def _shared_targets(key: TableKey, want: CompatTable) -> list[str]:
+    """Refuse two ways into one chain: nft would say 'busy' by the one when the other is missing, see jump_texts."""
+    rules = [re.sub(r'"[^"]*"', "", rule) for rules in want.own.values() for rule in rules]
+    ways = [target for _name, target in want.jumps] + [name for rule in rules for name in _REFERENCE.findall(rule)]
+    return [
+        f"table {key[0]} {key[1]}: {ways.count(target)} rules lead to chain {target}, which more than one must not where"
+        " a chain of iptables jumps to it; give each of them a chain of its own"
+        for target in dict.fromkeys(target for _name, target in want.jumps)
+        if ways.count(target) > 1
+    ]
 
 
 def _declared(name: str, base: tuple[str, str, str] | None, policy: str | None = None) -> list[str]:
@@ -119,22 +144,33 @@ def _in_table(key: TableKey, lines: t.Iterable[str]) -> list[str]:
     return [f"table {key[0]} {key[1]} {{", *body, "}"] if body else []
 
 
-def _place(chain: ListedChain | None, but: t.Container[int] = ()) -> int | None:
+def _place(chain: ListedChain | None) -> int | None:
     """Give the handle of the first rule behind which nothing is reached, None to go to the end."""
-    for rule in chain.rules if chain else ():
-        if rule.handle not in but and _LAST.match(rule.text):
-            return rule.handle
-    return None
-
-
-def _jumps_to(chain: ListedChain | None, target: str) -> list[ListedRule]:
-    return [rule for rule in chain.rules if jump_target(rule) == target] if chain else []
+    return next((rule.handle for rule in chain.rules if _LAST.match(rule.text)), None) if chain else None
 
 
 def _alive(chain: ListedChain, jump: ListedRule) -> bool:
     """Tell whether a packet can get as far as the jump."""
     before = chain.rules[: chain.rules.index(jump)]
     return not any(_LAST.match(rule.text) for rule in before)
+
+
+def _kept(want: CompatTable, chain: ListedChain | None, target: str) -> ListedRule | None:
+    """Give the jump that stays: where one is wanted, the first that a packet can get to."""
+    if chain is None or (chain.name, target) not in want.jumps:
+        return None
+    return next((rule for rule in chain.rules if jump_target(rule) == target and _alive(chain, rule)), None)
+
+
+def _superfluous(want: CompatTable, live: Chains) -> list[tuple[ListedChain, ListedRule, str]]:
+    """List the jumps to chains of ours that have to go. Those in our own chains go when these are emptied."""
+    return [
+        (chain, rule, target)
+        for chain in live.values()
+        if not chain.name.startswith(PREFIX)
+        for rule, target in ((rule, jump_target(rule)) for rule in chain.rules)
+        if target is not None and rule is not _kept(want, chain, target)
+    ]
 
 
 @dataclass
@@ -182,64 +218,70 @@ def _change_jumps(key: TableKey, want: CompatTable, live: Chains, result: TableC
     label = f"{key[0]} {key[1]}"
     for name, target in want.jumps:
         chain = live.get(name)
-        found = _jumps_to(chain, target)
-        kept = next((rule for rule in found if chain is not None and _alive(chain, rule)), None)
-        if kept is None:
-            place = _place(chain, {rule.handle for rule in found})
+        if _kept(want, chain, target) is None:
+            place = _place(chain)
             where = f"insert rule {label} {name} handle {place}" if place is not None else f"add rule {label} {name}"
             result.hook.append(f"{where} counter jump {target}")
             result.said.append(f"jump from {name} to {target} in table {label}")
-        for rule in found:
-            if rule is not kept:
-                result.fill.append(f"delete rule {label} {name} handle {rule.handle}")
-                result.said.append(f"remove a second jump from {name} to {target} in table {label}")
+    for chain, rule, target in _superfluous(want, live):
+        result.fill.append(f"delete rule {label} {chain.name} handle {rule.handle}")
+        if target in want.own:
+            which = "a second" if (chain.name, target) in want.jumps else "the"
+            result.said.append(f"remove {which} jump from {chain.name} to {target} in table {label}")
 
 
 def _change_obsolete(key: TableKey, want: CompatTable, live: Chains, result: TableChange) -> None:
-    """Take away chains of ours that are no longer wanted, and every jump to them."""
+    """Take away chains of ours that are no longer wanted. All are emptied first: they may jump to one another."""
     label = f"{key[0]} {key[1]}"
     obsolete = [name for name in live if name.startswith(PREFIX) and name not in want.own]
-    wanted_jumps = set(want.jumps)
-    for chain in live.values():
-        for rule in chain.rules:
-            target = jump_target(rule)
-            if target is not None and (target in obsolete or (chain.name, target) not in wanted_jumps):
-                result.fill.append(f"delete rule {label} {chain.name} handle {rule.handle}")
-    for name in obsolete:
-        result.fill += [f"flush chain {label} {name}", f"delete chain {label} {name}"]
-        result.said.append(f"remove chain {name} from table {label}")
+    for verb in ("flush", "delete"):
+        result.fill += [f"{verb} chain {label} {name}" for name in obsolete]
+    result.said += [f"remove chain {name} from table {label}" for name in obsolete]
+
+
+def _without_hooks(key: TableKey, before: Chains, hooked: Chains) -> list[str]:
+    """Write what takes away the jumps that hooking made, which are known by their handles."""
+    known = {rule.handle for chain in before.values() for rule in chain.rules}
+    return [
+        f"delete rule {key[0]} {key[1]} {chain.name} handle {rule.handle}"
+        for chain in hooked.values()
+        for rule in chain.rules
+        if jump_target(rule) is not None and rule.handle not in known
+    ]
+
+
+def unhook(key: TableKey, before: Chains, hooked: Chains) -> list[str]:
+    """Write what makes a table of `before` out of `hooked`, as long as it has not been filled."""
+    lines = _without_hooks(key, before, hooked)
+    return lines + [
+        f"delete chain {key[0]} {key[1]} {name}" for name in hooked if name.startswith(PREFIX) and name not in before
+    ]
 
 
 def undo(key: TableKey, before: Chains, hooked: Chains, want: CompatTable) -> list[str]:
     """Write what makes a table of `before` out of what it is after hooking and filling.
 
-    `before` and `hooked` are the table before and after the hooking, so that new jumps are known by their handles.
-    Base chains stay: iptables tools make them anyway, and they are empty.
+    `before` and `hooked` are the table before and after the hooking. Base chains stay: iptables tools make them anyway,
+    and they are empty.
     """
     label = f"{key[0]} {key[1]}"
-    lines: list[str] = []
-    known = {rule.handle for chain in before.values() for rule in chain.rules}
-    for chain in hooked.values():
-        for rule in chain.rules:
-            if jump_target(rule) is not None and rule.handle not in known:
-                lines.append(f"delete rule {label} {chain.name} handle {rule.handle}")
+    lines = _without_hooks(key, before, hooked)
     for name in want.policies:
         policy = before[name].policy if name in before else "accept"
         lines += _in_table(key, _declared(name, want.bases[name], policy))
-    for name in sorted(set(want.own) | {name for name in before if name.startswith(PREFIX)}):
-        if name not in before:
-            lines += [f"flush chain {label} {name}", f"delete chain {label} {name}"]
-            continue
-        if name not in want.own:
-            # The change deletes it, with the jumps to it.
-            lines += _in_table(key, _declared(name, None))
-            lines += [
-                f"add rule {label} {chain.name} counter jump {name}"
-                for chain in before.values()
-                if _jumps_to(chain, name)
-            ]
-        lines.append(f"flush chain {label} {name}")
+    had = [name for name in before if name.startswith(PREFIX)]
+    # The change deletes those that are not wanted. All are emptied before any is filled or deleted: they may jump to
+    # one another.
+    lines += _in_table(key, [line for name in had if name not in want.own for line in _declared(name, None)])
+    ours = [*had, *(name for name in want.own if name not in before)]
+    lines += [f"flush chain {label} {name}" for name in ours]
+    for name in had:
         lines += _in_table(key, [f"\tchain {name} {{", *(f"\t\t{rule}" for rule in before[name].texts()), "\t}"])
+    lines += [f"delete chain {label} {name}" for name in ours if name not in before]
+    for chain, rule, target in _superfluous(want, before):
+        place = _place(chain) if _alive(chain, rule) else None
+        where = f"add rule {label} {chain.name}" if place is None else f"insert rule {label} {chain.name} handle {place}"
+        lines.append(f"{where} counter jump {target}")
     return lines
 
 
@@ -264,11 +306,13 @@ def jump_texts(key: TableKey, want: CompatTable) -> dict[str, list[str]]:
     nft refuses to delete a chain that a rule jumps to (device or resource busy), and with it all of such a text.
     """
     result = {}
-    for name, target in want.jumps:
-        label = f"{key[0]} {key[1]}"
-        # Engines before 28.2 end DOCKER-USER with RETURN; elsewhere what other tools insert stays in front.
-        verb = "insert" if name in want.plain else "add"
-        lines = _in_table(key, _declared(target, None))
+    label = f"{key[0]} {key[1]}"
+    # Engines before 28.2 end DOCKER-USER with RETURN; elsewhere what other tools insert stays in front.
+    ordered = [("add", *jump) for jump in want.jumps if jump[0] not in want.plain]
+    # The last of those that are inserted comes to stand first.
+    ordered += [("insert", *jump) for jump in reversed(want.jumps) if jump[0] in want.plain]
+    for verb, name, target in ordered:
+        lines = _in_table(key, [*_declared(name, want.bases.get(name)), *_declared(target, None)])
         lines += [f"flush chain {label} {target}", f"delete chain {label} {target}"]
         rules = want.own.get(target, [])
         lines += _in_table(key, [f"\tchain {target} {{", *(f"\t\t{rule}" for rule in rules), "\t}"])

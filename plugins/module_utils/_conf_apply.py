@@ -21,8 +21,13 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import (
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._apply import Outcome, refuse_pending
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import DISTRIBUTION_FILES, Boot
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compat import FAMILIES, CompatTable, TableKey
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import managed
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_files import ConfFiles
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_state import ConfState
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_state import (
+    Change,
+    ConfState,
+    own_tables,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import Layout
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._revert import RUN_DIRECTORY, Revert
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable, require_nft
@@ -75,6 +80,7 @@ class ConfApply:
         return _nft_text.replace_script(self.own.family, self.own.name, content)
 
     def _wanted_files(self, request: Request) -> dict[str, tuple[str, int]]:
+        self.state.former = self._former()
         wanted = self.state.want(self._saved_text(request.content), request.file)
         table = (self.own.family, self.own.name)
         saved = self._saved_text(request.content)
@@ -116,37 +122,40 @@ class ConfApply:
         if outcome.changed:
             self.own.check("\n".join([*change.hook, *change.fill]) + "\n")
             self.own.check(_conf_text.effective(request.file, self._saved_text(request.content), others=True))
+        self.backup = self.files.backup_due()
         if check_mode or not outcome.changed:
             return outcome
         if not outcome.table_changed:
-            self.backup = self.files.save(files, missing)
+            self.files.save(files, missing)
             return outcome
         self.state.hook(change, released)
-        if confirm_timeout:
-            outcome.confirmation = self._unconfirmed(change, confirm_timeout)
-            return outcome
-        self.state.fill(change)
-        self._save(files, missing)
-        return outcome
-
-    def _unconfirmed(self, change: t.Any, seconds: int) -> dict[str, t.Any]:
-        record = self.revert.arm(seconds, "")
         try:
-            self.state.fill(change)
-            self.revert.applied(record, self.state.live())
+            if confirm_timeout:
+                outcome.confirmation = self._unconfirmed(change, confirm_timeout)
+            else:
+                self.state.fill(change)
+                # What the next boot would not load must not stay live either.
+                self.files.save(files, missing)
         except BaseException:
             self.state.undo()
             self.revert.disarm()
             raise
+        return outcome
+
+    def _unconfirmed(self, change: Change, seconds: int) -> dict[str, t.Any]:
+        record = self.revert.arm(seconds, "")
+        self.state.fill(change)
+        self.revert.applied(record, self.state.live())
         return {"token": record["token"], "seconds": seconds}
 
-    def _save(self, files: dict[str, tuple[str, int]], missing: t.Iterable[str]) -> None:
-        """Write the disk. What the next boot would not load must not stay live either."""
+    def _former(self) -> tuple[TableKey, ...]:
+        """Name the file's own tables as it is on disk; none where somebody else wrote it."""
+        found = _files.read(self.root + self.files.path)
         try:
-            self.backup = self.files.save(files, missing)
-        except BaseException:
-            self.state.undo()
-            raise
+            return own_tables(found) if found is not None and managed(found) else ()
+        except _nft_text.TextError:
+            # Somebody has broken it; it is about to be replaced.
+            return ()
 
     def _layout(self) -> Layout | None:
         return _layout.read(self.root)
@@ -174,11 +183,23 @@ class ConfApply:
             self.revert.now(token)
         return Outcome(actions=[f"put back table {self.own.family} {self.own.name} and what goes with it"])
 
+    def _end_pending(self) -> None:
+        """Put back what waits for its confirmation: the disk does not know yet which policies it set."""
+        if self.revert.pending() is None:
+            return
+        with self.revert.lock():
+            record = self.revert.pending()
+            if record is not None:
+                self.revert.now(str(record["token"]))
+
     def absent(self, check_mode: bool) -> Outcome:
         """Take the own table, our chains and the file away, and put back the file that was there before."""
         outcome = Outcome()
+        if not check_mode:
+            self._end_pending()
         layout = self._layout()
         released = _released(layout)
+        self.state.former = self._former()
         change = self.state.change(None, released)
         for item in change.differences:
             outcome.record(item.what, item.where, item.before, item.after)
@@ -190,9 +211,10 @@ class ConfApply:
             return outcome
         with self.revert.lock():
             self.revert.disarm()
+            # The disk goes last: it knows which policies are ours, should this have to be done again.
+            self.state.fill(change)
             self.files.remove(disable=layout is not None and layout.enabled_service)
             self.boot.remove(self.own.family, self.own.name)
-            self.state.fill(change)
         directory = self.root + RUN_DIRECTORY
         _files.remove(f"{directory}/{self.own.family}-{self.own.name}.normal")
         _files.remove(f"{directory}/lock")

@@ -14,7 +14,7 @@ import typing as t
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _boot, _compat, _files, _layout
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import Boot, BootError
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import HEADER
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import managed
 
 if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compat import CompatTable, TableKey
@@ -69,7 +69,7 @@ class ConfFiles:
     def require_service(self) -> None:
         """Raise BootError where nftables.service cannot load the file."""
         state = self._is_enabled()
-        if state == "masked":
+        if state in ("masked", "masked-runtime"):
             raise BootError(
                 f"{SERVICE} is masked, so nothing would load {self.path}; systemctl unmask {SERVICE} takes that back"
             )
@@ -119,7 +119,9 @@ class ConfFiles:
             lines += _compat.reload_text(key, want)
         for (family, name), listing in further.items():
             lines += [f"table {family} {name}", f"delete table {family} {name}", listing.rstrip("\n")]
-        others = [line for line in text.split("\n") if line.lstrip().startswith("include ") and line != _boot.INCLUDE]
+        # What is included may need what is defined.
+        kept = (["include"], ["define"])
+        others = [line for line in text.split("\n") if line.split()[:1] in kept and line != _boot.INCLUDE]
         return _MANAGED + "\n".join([*lines, *others]) + "\n"
 
     def obsolete(self, files: t.Mapping[str, object]) -> list[str]:
@@ -147,34 +149,47 @@ class ConfFiles:
     def foreign(self) -> str | None:
         """Give the file's text where somebody else has written it, None where it is ours or missing."""
         found = _files.read(self.root + self.path)
-        return None if found is None or HEADER in found else _boot.excluded(found)
+        return None if found is None or managed(found) else _boot.excluded(found)
 
-    def back_up(self) -> str | None:
-        """Keep somebody else's file beside ours, once; gives the path where this was done."""
-        found = self.foreign()
-        backup = self.root + self.backup_path
-        if found is None or os.path.lexists(backup):
+    def backup_due(self) -> str | None:
+        """Give the path where somebody else's file is going to be kept, None where none is or one is kept already."""
+        if self.foreign() is None or os.path.lexists(self.root + self.backup_path):
             return None
-        _files.write(backup, found, 0o600)
         return self.backup_path
 
     def save(self, files: dict[str, tuple[str, int]], missing: t.Iterable[str]) -> str | None:
-        """Write the disk and have systemd know of it; gives the path of a backup that was made."""
-        backup = self.back_up()
+        """Write the disk and have systemd know of it; gives the path of a backup that was made.
+
+        Where that fails the files are as they were.
+        """
+        backup = self.backup_due()
+        before = self.boot.snapshot([*missing, *self.obsolete(files)])
+        try:
+            if backup is not None:
+                _files.write(self.root + backup, self.foreign() or "", 0o600)
+            self._save(files, [path for path in before if path in files])
+        except BaseException:
+            self.boot.take_back(before)
+            if backup is not None:
+                _files.remove(self.root + backup)
+            self.runner.run(["systemctl", "daemon-reload"], check=False)
+            raise
+        return backup
+
+    def _save(self, files: dict[str, tuple[str, int]], missing: t.Iterable[str]) -> None:
         if UNIT_DROP_IN in files:
             os.makedirs(self.root + UNIT_DROP_IN_DIRECTORY, mode=0o755, exist_ok=True)
         self.boot.save(files, missing)
+        if not self.enabled():
+            self.runner.run(["systemctl", "enable", SERVICE])
+        if not self.active():
+            self.runner.run(["systemctl", "start", SERVICE], timeout=120)
         obsolete = self.obsolete(files)
         for path in obsolete:
             _files.remove(self.root + path)
         if UNIT_DROP_IN in obsolete:
             _files.remove_if_empty(self.root + UNIT_DROP_IN_DIRECTORY)
             self.runner.run(["systemctl", "daemon-reload"])
-        if not self.enabled():
-            self.runner.run(["systemctl", "enable", SERVICE])
-        if not self.active():
-            self.runner.run(["systemctl", "start", SERVICE], timeout=120)
-        return backup
 
     def leftovers(self) -> dict[str, str | None]:
         """Give what `remove` would take away or edit: path to the text that stays, None where the file goes."""
@@ -185,7 +200,7 @@ class ConfFiles:
         }
         backup = _files.read(self.root + self.backup_path)
         current = _files.read(self.root + self.path)
-        if current is not None and HEADER in current:
+        if current is not None and managed(current):
             found[self.path] = backup
         if backup is not None:
             found[self.backup_path] = None
@@ -194,7 +209,7 @@ class ConfFiles:
     def remove(self, disable: bool) -> None:
         """Put the file back that was there before, and take the rest away; `disable` the service if it was so before."""
         found = self.leftovers()
-        if disable:
+        if disable and self.enabled():
             # While the drop-in is there, stopping flushes nothing.
             self.runner.run(["systemctl", "disable", "--now", SERVICE])
         for path, stays in found.items():

@@ -27,8 +27,6 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table im
 if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import RunnerLike
 
-#: Where the role keeps chains; looked at also when the file wants nothing there any more.
-_ALWAYS = tuple((family, table) for family in _compat.FAMILIES for table in ("filter", "nat"))
 _FILTER_HOOKS = (("INPUT", "input"), ("FORWARD", "forward"), ("OUTPUT", "output"))
 Shared = t.Dict[TableKey, t.Dict[str, ListedChain]]
 
@@ -69,8 +67,12 @@ class ConfState:
         self.own = own
         self.family = own.family
         self.name = own.name
+        #: Tables of its own that the file before had; those that the new one has not are deleted.
+        self.former: tuple[TableKey, ...] = ()
         self._wanted = Wanted("")
         self._undo = ""
+        self._unhook = ""
+        self._filled = False
 
     # -- what the file says ------------------------------------------------------------------------------------
 
@@ -84,9 +86,10 @@ class ConfState:
         wanted = Wanted(text)
         with self.runner.scratch_network():
             self._load(_preset("drop") + script)
-            listed = self._shared(_nft_listing.tables(self._nft("list", "tables").stdout))
+            keys = self._tables()
+            listed = self._shared(keys)
             self._check_readable()
-            for key in _nft_listing.tables(self._nft("list", "tables").stdout):
+            for key in keys:
                 if not _compat.is_shared(*key) and key != (self.family, self.name):
                     wanted.further[key] = _nft_text.canonical(self._nft("-s", "list", "table", *key).stdout)
         stated = self._stated(script, listed)
@@ -144,16 +147,24 @@ class ConfState:
         return _nft_listing.chains(result.stdout)
 
     def _further(self, key: TableKey) -> str | None:
-        return OwnTable(self.runner, *key).live()
+        found = OwnTable(self.runner, *key).live()
+        return None if found is None else _nft_text.without_learned(found)
+
+    def _obsolete(self) -> list[TableKey]:
+        own = (self.family, self.name)
+        return [key for key in self.former if key not in self._wanted.further and key != own]
+
+    def _tables(self) -> list[TableKey]:
+        return list(_nft_listing.tables(self._nft("list", "tables").stdout))
 
     def shared(self) -> Shared:
-        """Give the chains of every table of iptables that the file or an earlier one has to do with."""
-        return self._shared(dict.fromkeys([*_ALWAYS, *self._wanted.shared]))
+        """Give the chains of every table of iptables, also where the file wants nothing any more."""
+        return self._shared(dict.fromkeys([*self._tables(), *self._wanted.shared]))
 
     def live(self) -> str:
         """Give everything that is compared, as one text."""
         parts = [self.own.live() or "", _compat.canonical(self.shared(), self._wanted.shared)]
-        parts += [self._further(key) or "" for key in sorted(self._wanted.further)]
+        parts += [self._further(key) or "" for key in sorted([*self._wanted.further, *self._obsolete()])]
         return "\n".join(parts)
 
     # -- from one to the other ---------------------------------------------------------------------------------
@@ -173,15 +184,21 @@ class ConfState:
             verb = "delete" if normal is None else "create" if own is None else "replace"
             result.differences.append(Difference(f"{verb} {label}", f"{label} (kernel)", own, normal))
         for key, text in sorted(self._wanted.further.items()):
-            found = self._further(key)
-            if found != text:
+            found, wanted = self._further(key), _nft_text.without_learned(text)
+            if found != wanted:
                 result.fill += _nft_text.replace_script(key[0], key[1], text).splitlines()
                 verb = "create" if found is None else "replace"
                 where = f"table {' '.join(key)}"
-                result.differences.append(Difference(f"{verb} {where}", f"{where} (kernel)", found, text))
+                result.differences.append(Difference(f"{verb} {where}", f"{where} (kernel)", found, wanted))
+        for key in self._obsolete():
+            found = self._further(key)
+            if found is not None:
+                result.fill += _nft_text.replace_script(key[0], key[1], None).splitlines()
+                where = f"table {' '.join(key)}"
+                result.differences.append(Difference(f"delete {where}", f"{where} (kernel)", found, None))
         live = self.shared()
         for key, chains in live.items():
-            want = self._wanted_of(key, released)
+            want = self._wanted_of(key, released, chains)
             differing = _compat.change(key, want, chains)
             result.hook += differing.hook
             result.fill += differing.fill
@@ -189,9 +206,11 @@ class ConfState:
                 result.differences.append(_difference(key, differing.said, chains, want))
         return result
 
-    def _wanted_of(self, key: TableKey, released: t.Mapping[TableKey, CompatTable]) -> CompatTable:
+    def _wanted_of(
+        self, key: TableKey, released: t.Mapping[TableKey, CompatTable], live: t.Container[str]
+    ) -> CompatTable:
         want = self._wanted.shared.get(key, CompatTable())
-        return _compat.releasing(want, released[key]) if key in released else want
+        return _compat.releasing(want, released[key], live) if key in released else want
 
     def hook(self, change: Change, released: t.Mapping[TableKey, CompatTable]) -> None:
         """Load what changes no verdict, and write the way back while the handles of new jumps are known."""
@@ -200,15 +219,21 @@ class ConfState:
             self._load("\n".join(change.hook) + "\n")
         hooked = self.shared() if change.hook else before
         lines = [self.own.undo_script()]
-        lines += [_nft_text.replace_script(*key, OwnTable(self.runner, *key).restorable()) for key in self._wanted.further]
+        further = [*self._wanted.further, *self._obsolete()]
+        lines += [_nft_text.replace_script(*key, OwnTable(self.runner, *key).restorable()) for key in further]
+        unhook: list[str] = []
         for key in before:
-            lines += _compat.undo(key, before[key], hooked[key], self._wanted_of(key, released))
+            lines += _compat.undo(key, before[key], hooked[key], self._wanted_of(key, released, before[key]))
+            unhook += _compat.unhook(key, before[key], hooked[key])
         self._undo = "\n".join(line.rstrip("\n") for line in lines) + "\n"
+        self._unhook = "\n".join(unhook) + "\n"
+        self._filled = False
 
     def fill(self, change: Change) -> None:
         """Load the change itself, in one transaction."""
         if change.fill:
             self._load("\n".join(change.fill) + "\n")
+        self._filled = True
 
     def undo_script(self) -> str:
         """Give the transaction that leads back to where things stood before the hooking."""
@@ -219,11 +244,17 @@ class ConfState:
         self.own.check(script)
 
     def undo(self) -> None:
-        """Go the way back now."""
-        self._load(self._undo)
+        """Go the way back now, from wherever things stand."""
+        self._load(self._undo if self._filled else self._unhook)
 
     def _load(self, script: str) -> None:
         self.own.load(script)
+
+
+def own_tables(text: str) -> tuple[TableKey, ...]:
+    """Name the tables that a file declares and no iptables tool manages."""
+    declared = [words for _line, words in _nft_text.statements(text) if words[:1] == ["table"] and len(words) == 3]
+    return tuple(dict.fromkeys((words[1], words[2]) for words in declared if not _compat.is_shared(words[1], words[2])))
 
 
 def _preset(policy: str) -> str:
@@ -238,11 +269,13 @@ def _preset(policy: str) -> str:
 
 
 def _shared_keys(script: str) -> set[TableKey]:
-    """Name the tables of iptables that the file itself declares."""
+    """Name the tables of iptables that the file itself writes to."""
+    statements = [words for _line, words in _nft_text.statements(script)]
+    bare = [words[1:] if words[0] in ("add", "create", "insert") else words for words in statements]
     return {
         (words[1], words[2])
-        for _line, words in _nft_text.statements(script)
-        if words[:1] == ["table"] and len(words) == 3 and _compat.is_shared(words[1], words[2])
+        for words in bare
+        if words[:1] in (["table"], ["chain"], ["rule"]) and len(words) > 2 and _compat.is_shared(words[1], words[2])
     }
 
 

@@ -13,8 +13,8 @@ import re
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _nft_text
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import INCLUDE
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compat import is_shared
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import HEADER
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compat import PREFIX, is_shared
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import HEADER, managed
 
 _INCLUDE = re.compile(r'^\s*include\s+"')
 _SHOWN = 80
@@ -27,8 +27,8 @@ class ConfTextError(Exception):
 def check(text: str, family: str, table: str) -> None:
     """Make sure that the file names its owner, loads the own table, and takes nothing of other people's away."""
     wrong = []
-    if HEADER not in text:
-        wrong.append(f"the line '{HEADER}' is missing")
+    if not managed(text):
+        wrong.append(f"the line '{HEADER}' is missing at the top")
     if INCLUDE not in text.split("\n"):
         wrong.append(f"the line '{INCLUDE}' is missing")
     for line, words in _nft_text.statements(text):
@@ -37,8 +37,8 @@ def check(text: str, family: str, table: str) -> None:
         elif words[:1] in (["delete"], ["flush"], ["destroy"]) and len(words) >= 4 and words[1] == "table":
             if is_shared(words[2], words[3]) or words[2:4] == [family, table]:
                 wrong.append(f"line {line}: '{' '.join(words)[:_SHOWN]}' takes away what others have in that table")
-        elif words[:1] in (["flush"], ["delete"]) and words[1:2] == ["chain"] and len(words) >= 5:
-            if is_shared(words[2], words[3]) and not words[4].startswith("BULKHEAD-"):
+        elif words[:1] in (["delete"], ["flush"], ["destroy"]) and words[1:2] == ["chain"] and len(words) >= 5:
+            if is_shared(words[2], words[3]) and not words[4].startswith(PREFIX):
                 wrong.append(f"line {line}: '{' '.join(words)[:_SHOWN]}' takes away what others have in that chain")
     if wrong:
         raise ConfTextError("; ".join(wrong))

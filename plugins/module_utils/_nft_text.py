@@ -15,6 +15,9 @@ import typing as t
 
 _TOKEN = re.compile(r'"[^"\n]*"|#[^\n]*|[{};,\n"]|[^\s{};,"#]+')
 _LOCATION = re.compile(r"^(?:/dev/stdin|[^\s:]+):(\d+):(\d+)(?:-(\d+))?: (?:Error|error): (.*)$")
+_BLOCK = re.compile(r"^\t(?:set|map) .*?^\t\}$", re.MULTILINE | re.DOTALL)
+_LEARNS = re.compile(r"^\t\tflags .*\b(?:dynamic|timeout)\b", re.MULTILINE)
+_ELEMENTS = re.compile(r"^\t\telements = \{\n(?:\t\t\t.*\n)*\t\t\}\n", re.MULTILINE)
 
 
 class TextError(Exception):
@@ -43,6 +46,11 @@ def statements(text: str) -> t.Iterator[tuple[int, list[str]]]:
             depth, words = depth + 1, []
         elif token == "}":
             depth, words = max(depth - 1, 0), []
+        elif token == '"':
+            # nft lets a string run on to the next line; what is text and what is not has to be plain here.
+            raise TextError(f"line {line}: a closing quote is missing")
+        elif depth == 0 and token == "\n" and words and words[-1].endswith("\\"):
+            words = [*words[:-1], words[-1][:-1]] if words[-1] != "\\" else words[:-1]
         elif depth == 0 and token in ("\n", ";"):
             if words:
                 yield line, words
@@ -125,6 +133,15 @@ def canonical(listing: str) -> str:
         position = end
     result.append(listing[position:])
     return "".join(result).strip() + "\n"
+
+
+def without_learned(text: str) -> str:
+    """Leave out the elements of sets that packets fill or that run out; `text` is in canonical form."""
+
+    def bare(block: t.Match[str]) -> str:
+        return _ELEMENTS.sub("", block.group(0)) if _LEARNS.search(block.group(0)) else block.group(0)
+
+    return _BLOCK.sub(bare, text)
 
 
 def _closing(text: str, start: int) -> int:
