@@ -411,15 +411,19 @@ def _restore_text(tables: dict[str, list[str]]) -> str:
 
 
 def not_arrived(parts: t.Iterable[Part], there: Saved, bridges: Bridges, late: bool) -> list[str]:
-    """What should be in nf_tables by now and is not, or not in its place."""
+    """What should be in nf_tables and is not, or not in its place.
+
+    Late, only chains that Docker writes into are looked at: the others were, and belong to the host's programs again.
+    """
     missing = []
     for part in parts:
-        if part.chain in DOCKER_CHAINS or (part.shared and not late) or _settled(part, there):
+        if part.chain in DOCKER_CHAINS or part.shared != late or _settled(part, there):
             continue
         if _policy_missing(part, there):
             missing.append(f"-t {part.table} -P {part.chain} {part.policy}")
         found = _there(part, there, bridges)
-        lost = [f"-t {part.table} {line}" for line in part.mine if line not in found]
+        known = set(found)
+        lost = [f"-t {part.table} {line}" for line in part.mine if line not in known]
         current = _chains(there, part.table).get(part.chain, ())
         if not lost and (arrange(part, current) if part.shared else found != part.mine):
             lost = [f"-t {part.table} {line} (in another place)" for line in part.mine]

@@ -142,11 +142,8 @@ containers_lost:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_variant import (
-    Move,
-    Outcome,
-    VariantError,
-)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_variant import Move, Outcome
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_variant_plan import VariantError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Runner
 
 

@@ -83,7 +83,7 @@ def truth(host: Host) -> dict[tuple[t.Any, ...], str]:
             item.get("container"),
             item["address"] if not item.get("direct") else "v6" if ":" in item["address"] else "v4",
         ): item["result"]
-        for item in host.lab.peer.probe(wanted, timeout=1.5)
+        for item in host.lab.peer.probe(wanted)
     }
 
 

@@ -282,7 +282,7 @@ def test_docker_user_in_nf_tables_stays_where_the_old_one_has_no_rule() -> None:
     there = legacy.parse_save(one("filter", "DOCKER-USER", "-j DROP", policy="-"))
     parts = rules(one("filter", "DOCKER-USER", "-j RETURN", policy="-"))
     assert legacy.early_text(parts, there, BRIDGES) == ""
-    assert legacy.not_arrived(parts, there, BRIDGES, late=True) == []
+    assert legacy.not_arrived(parts, there, BRIDGES, late=False) == []
 
 
 # -- what is loaded ----------------------------------------------------------------------------------------------------

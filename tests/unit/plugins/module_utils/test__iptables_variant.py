@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_variant import (
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_variant import Move
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_variant_plan import (
     BACKUPS,
-    Move,
     Plan,
     VariantError,
 )
@@ -116,6 +116,7 @@ class Host:
         self.alternatives = {name: f"/usr/sbin/{name}-legacy" for name in ("iptables", "ip6tables")}
         self.docker_runs = True
         self.live_restore = False
+        self.backend: dict[str, str] | None = None
         self.address = 2
         self.active = {"docker.service", "docker.socket"}
         self.containers = {ID: "web"}
@@ -231,9 +232,11 @@ class Host:
             return Result(0, tables.save(), "")
         if name.endswith("-restore"):
             return self._restore(name, tables, words, stdin or "")
-        assert name.endswith("-legacy") and words[:4] == ["--wait", "-t", "nat", "-F"], argv
-        if not self.changing(f"{tool}: flush old nat {words[4]}"):
+        assert words[:4] == ["--wait", "-t", "nat", "-F"], argv
+        if not self.changing(f"{tool}: flush {'old' if name.endswith('-legacy') else 'new'} nat {words[4]}"):
             return Result(4, "", "no")
+        if "nat" not in tables.rules:
+            return Result(1, "", "No chain/target/match by that name")
         tables.rules["nat"][words[4]] = []
         return Result(0, "", "")
 
@@ -284,7 +287,7 @@ class Host:
 
     def _docker(self, words: list[str]) -> Result:
         if words[0] == "info":
-            return Result(0, f"{str(self.live_restore).lower()}\n", "")
+            return Result(0, json.dumps({"LiveRestoreEnabled": self.live_restore, "FirewallBackend": self.backend}), "")
         if words[0] == "ps":
             return Result(0, "".join(f"{key} {name}\n" for key, name in self.containers.items()), "")
         assert words[0] == "start"
@@ -433,10 +436,11 @@ def test_a_run_that_broke_off_anywhere_is_finished_by_the_next(tmp_path: Path, l
 def test_a_docker_that_does_not_start_gets_its_old_iptables_back(host: Host) -> None:
     host.bad_start = True
     plan = move(host).plan()
-    with pytest.raises(VariantError, match="the alternatives were set back and Docker was started again"):
+    with pytest.raises(VariantError, match="the alternatives were set back and it was started again"):
         move(host).apply(plan, 60)
     assert set(host.alternatives.values()) == {"/usr/sbin/iptables-legacy", "/usr/sbin/ip6tables-legacy"}
     assert host.docker_runs
+    assert "iptables: flush new nat DOCKER" in host.events
     assert "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT" in host.old["iptables"].lines()
 
 
@@ -512,6 +516,39 @@ def test_containers_that_only_the_old_rules_protect_are_not_bared(host: Host, mo
 def test_a_missing_program_is_named(host: Host, missing: str, expected: str) -> None:
     host.missing.add(missing)
     assert expected in reasons(host)
+
+
+@pytest.mark.parametrize("told", ["backend", "daemon.json"])
+def test_what_a_docker_without_iptables_has_left_behind_goes(host: Host, told: str) -> None:
+    if told == "backend":
+        host.backend = {"Driver": "nftables"}
+    else:
+        (host.root / "etc/docker").mkdir(parents=True)
+        (host.root / "etc/docker/daemon.json").write_text('{"iptables": false, "ip6tables": false}')
+    move(host).apply(move(host).plan(restart_docker=False), 60)
+    assert not any("docker" in event for event in host.events)
+    arrived(host)
+
+
+def test_a_docker_that_would_not_start_again_is_not_stopped(host: Host) -> None:
+    (host.root / "etc/docker").mkdir(parents=True)
+    (host.root / "etc/docker/daemon.json").write_text('{"live-restore": tru}')
+    assert "Docker would not start again" in reasons(host)
+
+
+def test_a_ban_during_the_move_is_no_obstacle(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that use iptables write into nf_tables as soon as the alternatives lead there."""
+    systemctl = host._systemctl
+
+    def banning(words: list[str]) -> Result:
+        if words[0] == "start":
+            host.new["iptables"].rule("filter", "-I INPUT 1 -s 192.0.2.66/32 -j DROP")
+        return systemctl(words)
+
+    monkeypatch.setattr(host, "_systemctl", banning)
+    move(host).apply(move(host).plan(), 60)
+    arrived(host)
+    assert "-A INPUT -s 192.0.2.66/32 -j DROP" in host.new["iptables"].lines()
 
 
 def test_a_docker_that_systemd_does_not_run_is_not_restarted(host: Host) -> None:

@@ -12,9 +12,9 @@ import typing as t
 import pytest
 from ansible.module_utils import basic
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_legacy import divide, parse_save
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_variant import (
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_variant import Outcome
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_variant_plan import (
     Family,
-    Outcome,
     Plan,
     VariantError,
 )
