@@ -18,7 +18,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_p
 
 _WRITES = re.compile(r"-j MARK --set-x?mark|-j CONNMARK --restore-mark|\bmeta mark set\b")
 _HARMLESS = re.compile(r"ip6? (?:raw \w+|mangle (?:PREROUTING|FORWARD|OUTPUT|POSTROUTING)|\w+ (?:OUTPUT|POSTROUTING)) ")
-_FOUND_ON_HOST = ("table", "enabled_service", "path")
+_FOUND_ON_HOST = ("table", "enabled_service", "path", "mode")
 #: Every variable that the role reads.
 KNOWN = tuple(
     f"nftables_conf_{name}"

@@ -86,7 +86,8 @@ class ConfApply:
         saved = self._saved_text(request.content)
         before = self._layout()
         by_us = before.enabled_service if before is not None else not self.files.enabled()
-        layout = replace(request.layout, enabled_service=by_us, path=self.files.path)
+        mode = before.mode if before is not None else self.files.mode()
+        layout = replace(request.layout, enabled_service=by_us, path=self.files.path, mode=mode)
         return self.files.wanted(table, saved, request.file, layout, wanted.shared, wanted.further)
 
     def present(self, request: Request, check_mode: bool, confirm_timeout: int) -> Outcome:
@@ -213,7 +214,8 @@ class ConfApply:
             self.revert.disarm()
             # The disk goes last: it knows which policies are ours, should this have to be done again.
             self.state.fill(change)
-            self.files.remove(disable=layout is not None and layout.enabled_service)
+            known = layout or Layout(_layout.OWN_TABLE)
+            self.files.remove(disable=known.enabled_service, mode=known.mode)
             self.boot.remove(self.own.family, self.own.name)
         directory = self.root + RUN_DIRECTORY
         _files.remove(f"{directory}/{self.own.family}-{self.own.name}.normal")

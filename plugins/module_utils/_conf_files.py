@@ -10,6 +10,7 @@ docs/adr/0005-compat-layout.md says why every jump has a file of its own. May ch
 from __future__ import annotations
 
 import os
+import stat
 import typing as t
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _boot, _compat, _files, _layout
@@ -25,6 +26,8 @@ if t.TYPE_CHECKING:
 JUMP_PREFIX = "jump-"
 #: Loads everything but the jumps, any number of times.
 RELOAD = f"{_boot.DIRECTORY}/reload.conf"
+#: Loads the administrator's own files. They come last and alone: one with a mistake must not keep ours away.
+INCLUDES = f"{_boot.DIRECTORY}/includes.conf"
 DROP_IN = f"{_boot.DROP_IN_DIRECTORY}/nftables_conf.conf"
 UNIT_DROP_IN_DIRECTORY = f"{_boot.UNIT_PATH}.d"
 UNIT_DROP_IN = f"{UNIT_DROP_IN_DIRECTORY}/nftables_conf.conf"
@@ -94,12 +97,16 @@ class ConfFiles:
         loads = [f"{nft} -f {self.path}"]
         if shared:
             loads = [f"{nft} -f {RELOAD}"]
-            files[RELOAD] = (self._reload_text(text, shared, further), 0o600)
+            files[RELOAD] = (self._reload_text(shared, further), 0o600)
             for key, want in shared.items():
                 for target, lines in _compat.jump_texts(key, want).items():
                     path = f"{_boot.DIRECTORY}/{JUMP_PREFIX}{key[0]}-{key[1]}-{target}.conf"
                     files[path] = (_MANAGED + _JUMP_HEAD + "\n".join(lines) + "\n", 0o600)
                     loads.append(f"-{nft} -f {path}")
+            included = self._included(text)
+            if included:
+                files[INCLUDES] = (_MANAGED + included, 0o600)
+                loads.append(f"{nft} -f {INCLUDES}")
         # A reload puts the jumps back as well: with INPUT's policy alone, behind a flush, it would cut everything off.
         start = "".join(f"ExecStart={load}\n" for load in loads)
         reload = "".join(f"ExecReload={load}\n" for load in loads)
@@ -111,18 +118,20 @@ class ConfFiles:
         files[_layout.PATH] = (_layout.text(layout), 0o600)
         return files
 
-    def _reload_text(
-        self, text: str, shared: t.Mapping[TableKey, CompatTable], further: t.Mapping[TableKey, str]
-    ) -> str:
+    def _reload_text(self, shared: t.Mapping[TableKey, CompatTable], further: t.Mapping[TableKey, str]) -> str:
         lines = [_boot.INCLUDE]
         for key, want in shared.items():
             lines += _compat.reload_text(key, want)
         for (family, name), listing in further.items():
             lines += [f"table {family} {name}", f"delete table {family} {name}", listing.rstrip("\n")]
-        # What is included may need what is defined.
-        kept = (["include"], ["define"])
-        others = [line for line in text.split("\n") if line.split()[:1] in kept and line != _boot.INCLUDE]
-        return _MANAGED + "\n".join([*lines, *others]) + "\n"
+        return _MANAGED + "\n".join(lines) + "\n"
+
+    def _included(self, text: str) -> str:
+        """Give the lines that include somebody's own files, and the definitions these may need."""
+        lines = [line for line in text.split("\n") if line != _boot.INCLUDE]
+        includes = [line for line in lines if line.split()[:1] == ["include"]]
+        defines = [line for line in lines if line.split()[:1] == ["define"]]
+        return "\n".join([*defines, *includes]) + "\n" if includes else ""
 
     def obsolete(self, files: t.Mapping[str, object]) -> list[str]:
         """List files of the other layout that are in the way."""
@@ -135,7 +144,7 @@ class ConfFiles:
             names = sorted(os.listdir(self.root + _boot.DIRECTORY))
         except (FileNotFoundError, NotADirectoryError):
             return units
-        wanted = [name for name in names if name.startswith(JUMP_PREFIX) or f"{_boot.DIRECTORY}/{name}" == RELOAD]
+        wanted = [name for name in names if name.startswith(JUMP_PREFIX) or f"{_boot.DIRECTORY}/{name}" in (RELOAD, INCLUDES)]
         return units + [f"{_boot.DIRECTORY}/{name}" for name in wanted]
 
     def enabled(self) -> bool:
@@ -206,8 +215,15 @@ class ConfFiles:
             found[self.backup_path] = None
         return found
 
-    def remove(self, disable: bool) -> None:
-        """Put the file back that was there before, and take the rest away; `disable` the service if it was so before."""
+    def mode(self) -> int:
+        """Give the mode of the file that is there, Debian's where there is none."""
+        try:
+            return stat.S_IMODE(os.stat(self.root + self.path).st_mode) & 0o777
+        except FileNotFoundError:
+            return 0o755
+
+    def remove(self, disable: bool, mode: int) -> None:
+        """Put the file back that was there before, with `mode`, and take the rest away; `disable` the service too."""
         found = self.leftovers()
         if disable and self.enabled():
             # While the drop-in is there, stopping flushes nothing.
@@ -216,7 +232,7 @@ class ConfFiles:
             if stays is None:
                 _files.remove(self.root + path)
             else:
-                _files.write(self.root + path, stays, 0o644 if path != self.path else 0o755)
+                _files.write(self.root + path, stays, mode)
         for directory in (_boot.DIRECTORY, _boot.DROP_IN_DIRECTORY, UNIT_DROP_IN_DIRECTORY):
             _files.remove_if_empty(self.root + directory)
         if DROP_IN in found:

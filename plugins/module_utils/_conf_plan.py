@@ -13,7 +13,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _compat, _layout, _nft_text
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _compat, _iptables_readable, _layout, _nft_text
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._carry import Carry
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import Layout
 
@@ -37,8 +37,8 @@ SERVICES = ("firewalld", "ufw")
 DOCKER_MARK = "$docker_mark"
 
 _RULE_KEYS = {"chain", "rule", "family"}
-_NOT_IN_A_RULE = re.compile(r"[\n\r;{}#\\]|\binclude\b|\bdefine\b")
-_WHY = {"{": "a set", "}": "a set", "#": "a comment sign", ";": "a second statement"}
+_NOT_IN_A_RULE = re.compile(r"[\n\r;{}#\\\"]|\binclude\b|\bdefine\b")
+_WHY = {"{": "a set", "}": "a set", "#": "a comment sign", ";": "a second statement", '"': "half a pair of quotes"}
 _INCLUDE = re.compile(r"^/[A-Za-z0-9_./*?\[\]@:+-]+\Z")
 _MAX_RULE = 500
 
@@ -108,14 +108,15 @@ def read(values: t.Mapping[str, t.Any]) -> Conf:
     """Check the variables, named without their prefix; raises ConfError with every mistake."""
     reader = _Reader(values)
     layout = reader.choice("layout", _layout.LAYOUTS, _layout.OWN_TABLE)
+    table = str(values.get("table", _layout.DEFAULT_TABLE))
     conf = Conf(
         layout=layout,
-        table=str(values.get("table", _layout.DEFAULT_TABLE)),
+        table=table,
         mark_bit=_mark_bit(values.get("mark_bit", 0), reader.errors),
         forward_policy=reader.choice("forward_policy", POLICIES, "keep"),
         output_policy=reader.choice("output_policy", POLICIES, "keep"),
         rules=tuple(_rules(reader)),
-        tables=_tables(values.get("tables", ""), reader.errors),
+        tables=_tables(values.get("tables", ""), table, reader.errors),
         includes=tuple(_includes(reader)),
         replaces=tuple(_services(reader)),
         legacy=reader.choice("legacy", ("refuse", "keep", "move"), "refuse"),
@@ -162,7 +163,7 @@ def _rules(reader: _Reader) -> t.Iterator[RawRule]:
         if not isinstance(text, str) or not text.strip() or len(text) > _MAX_RULE:
             reader.errors.append(f"{path}.rule: a rule in nft's words of at most {_MAX_RULE} characters is needed")
             continue
-        found = _NOT_IN_A_RULE.search(re.sub(r'"[^"\n]*"', '""', text))
+        found = _NOT_IN_A_RULE.search(re.sub(r'"[^"\n]*"', " ", text))
         if found:
             what = _WHY.get(found.group(0), repr(found.group(0)))
             reader.errors.append(
@@ -170,11 +171,18 @@ def _rules(reader: _Reader) -> t.Iterator[RawRule]:
                 " into a table of your own in nftables_conf_tables"
             )
             continue
+        hidden = _iptables_readable.check_source(text)
+        if hidden:
+            reader.errors.append(
+                f"{path}.rule: iptables tools read '{', '.join(hidden)[:60]}' as something else; say the same with"
+                " ip protocol or the port's own match"
+            )
+            continue
         if chain in CHAINS and family in FAMILIES:
             yield RawRule(index, chain, FAMILIES[family], text.strip())
 
 
-def _tables(value: t.Any, errors: list[str]) -> str:
+def _tables(value: t.Any, own: str, errors: list[str]) -> str:
     """Give the text with each table in it made new whenever the file is loaded."""
     if value is None:
         return ""
@@ -182,7 +190,12 @@ def _tables(value: t.Any, errors: list[str]) -> str:
         errors.append(f"nftables_conf_tables: text in nft's words is needed, not {type(value).__name__}")
         return ""
     lines = []
-    for line, words in _nft_text.statements(value):
+    try:
+        statements = list(_nft_text.statements(value))
+    except _nft_text.TextError as error:
+        errors.append(f"nftables_conf_tables, {error}")
+        return ""
+    for line, words in statements:
         if words[0] != "table" or len(words) != 3:
             errors.append(
                 f"nftables_conf_tables, line {line}: only 'table FAMILY NAME {{ ... }}' may stand here,"
@@ -192,6 +205,11 @@ def _tables(value: t.Any, errors: list[str]) -> str:
             errors.append(
                 f"nftables_conf_tables, line {line}: table {words[1]} {words[2]} is managed by iptables tools too;"
                 " nftables_conf_rules is the place for rules in it"
+            )
+        elif words[1:] == ["inet", own]:
+            errors.append(
+                f"nftables_conf_tables, line {line}: table inet {own} is the policy's own; the docker_firewall_*"
+                " variables are the place for rules in it"
             )
         else:
             lines += [f"table {words[1]} {words[2]}", f"delete table {words[1]} {words[2]}"]

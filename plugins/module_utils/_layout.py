@@ -39,7 +39,8 @@ class Layout:
 
     `drops_input` tells that INPUT's policy lets packets pass, `output` that the policy of OUTPUT does not.
     `policies` names the chains of iptables' filter tables whose policy is ours, `enabled_service` tells that
-    nftables.service did not start at boot before. `path` is the file of that service's that was replaced.
+    nftables.service did not start at boot before. `path` is the file of that service's that was replaced,
+    `mode` the one it had.
     """
 
     layout: str
@@ -51,6 +52,7 @@ class Layout:
     policies: tuple[str, ...] = ()
     enabled_service: bool = False
     path: str = "/etc/nftables.conf"
+    mode: int = 0o755
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,11 +93,14 @@ def parse(found: str) -> Layout:
     if not isinstance(policies, list) or not set(map(str, policies)) <= set(_BUILTIN):
         wrong.append(f"policies is {policies!r:.80}, not a list of {', '.join(_BUILTIN)}")
     path = document.get("path", "/etc/nftables.conf")
+    mode = document.get("mode", 0o755)
+    if not isinstance(mode, int) or isinstance(mode, bool) or not 0 <= mode <= 0o777:
+        wrong.append(f"mode is {mode!r:.80}, not the mode of a file")
     if not isinstance(path, str) or not _PATH.match(path):
         wrong.append(f"path is {path!r:.80}, not an absolute path")
     if wrong:
         raise LayoutError(f"{PATH}: {'; '.join(wrong)}")
-    return Layout(layout, table, bit, docker_bit, **flags, policies=tuple(map(str, policies)), path=path)
+    return Layout(layout, table, bit, docker_bit, **flags, policies=tuple(map(str, policies)), path=path, mode=mode)
 
 
 def _usable_bit(bit: Any, needed: bool) -> bool:

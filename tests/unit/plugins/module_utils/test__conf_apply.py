@@ -175,6 +175,7 @@ def test_in_the_layout_of_iptables(host: NftHost) -> None:
         "policies": ["INPUT"],
         "enabled_service": True,
         "path": "/etc/nftables.conf",
+        "mode": 0o644,
     }
 
 
@@ -528,7 +529,7 @@ def test_a_host_without_the_file_has_no_backup(host: NftHost) -> None:
 def test_absent_leaves_nothing_and_every_byte_of_the_file_before(host: NftHost, layout: str, content: bytes) -> None:
     conf = host.root / "etc/nftables.conf"
     conf.write_bytes(content)
-    conf.chmod(0o755)
+    conf.chmod(0o640)
     host.nft(DOCKERS)
     before, input_rules = traces(host), host.chains(*FILTER)["INPUT"]
     settle(host, asked(layout))

@@ -20,7 +20,7 @@ def written(root: Path, text: str) -> str:
     return str(root)
 
 
-WHOLE = Layout("iptables_compat", "fence", 1 << 31, 1 << 4, True, True, ("INPUT", "OUTPUT"), True, "/etc/sysconfig/nftables.conf")
+WHOLE = Layout("iptables_compat", "fence", 1 << 31, 1 << 4, True, True, ("INPUT", "OUTPUT"), True, "/etc/sysconfig/nftables.conf", 0o600)
 
 
 @pytest.mark.parametrize("layout", [COMPAT, Layout("own_table"), WHOLE])
@@ -32,7 +32,7 @@ def test_the_text_is_the_same_json_every_time() -> None:
     assert _layout.text(COMPAT) == (
         '{\n  "layout": "iptables_compat",\n  "table": "bulkhead",\n  "mark_bit": 268435456,\n  "docker_bit": 0,\n'
         '  "drops_input": false,\n  "output": false,\n  "policies": [],\n  "enabled_service": false,\n'
-        '  "path": "/etc/nftables.conf"\n}\n'
+        '  "path": "/etc/nftables.conf",\n  "mode": 493\n}\n'
     )
 
 
@@ -66,6 +66,8 @@ def test_what_a_later_release_adds_is_left_alone() -> None:
         ('{"layout": "own_table", "docker_bit": 6}', "docker_bit is 6"),
         ('{"layout": "own_table", "output": 1}', "output is 1, not true or false"),
         ('{"layout": "own_table", "policies": ["PREROUTING"]}', "policies is ['PREROUTING']"),
+        ('{"layout": "own_table", "mode": 4096}', "mode is 4096, not the mode of a file"),
+        ('{"layout": "own_table", "mode": "0755"}', "mode is '0755'"),
         ('{"layout": "own_table", "path": "nftables.conf"}', "path is 'nftables.conf', not an absolute path"),
         ('{"layout": "own_table", "path": "/etc/a\\n/b"}', "not an absolute path"),
         ('{"layout": "own_table", "policies": "INPUT"}', "policies is 'INPUT'"),
