@@ -13,7 +13,12 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _compat, _iptables_readable, _layout, _nft_text
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import (
+    _compat,
+    _iptables_readable,
+    _layout,
+    _nft_text,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._carry import Carry
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import Layout
 

@@ -284,7 +284,8 @@ def mistakes(params: dict[str, t.Any]) -> list[str]:
     if not NAME.match(params["name"]):
         found.append("name: accepted are a letter and then up to 30 letters, digits, - and _")
     path = params["path"]
-    if path is not None and (not PATH.match(path) or path.startswith(f"{DIRECTORY}/")):
+    plain = path is None or (PATH.match(path) and path == "/" + os.path.normpath(path).lstrip("/"))
+    if not plain or str(path).startswith(f"{DIRECTORY}/"):
         found.append(f"path: accepted is an absolute path of letters, digits and _ . / -, but not below {DIRECTORY}")
     if params["confirm_timeout"] < 0 or params["confirm_timeout"] > 3600:
         found.append("confirm_timeout: accepted are 0 to 3600 seconds")

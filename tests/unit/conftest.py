@@ -8,7 +8,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write tests/unit/golden/*/golden.nft anew")
+    parser.addoption("--update-golden", action="store_true", help="write tests/unit/golden*/*/golden.* anew")
 
 
 @pytest.fixture(autouse=True)

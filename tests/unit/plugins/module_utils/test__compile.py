@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _nft_text, _policy_parse
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._carry import Carry
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compile import HostState, compile_policy
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import PolicyError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import parse
@@ -48,6 +49,7 @@ def compiled(case: str) -> Ruleset:
             docker_known=state.get("docker_known", True),
             other_bridges=tuple(state.get("other_bridges", [])),
         ),
+        carry=Carry(**read(case, "carry.yml")) if (GOLDEN / case / "carry.yml").exists() else None,
     )
 
 

@@ -1,0 +1,124 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_listing import (
+    ListedChain,
+    ListedRule,
+    chains,
+    tables,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Runner
+from ansible_collections.bulkhead.docker_nftables.tests.unit.nft_host import needs_nft
+
+LISTING = """table ip filter { # handle 3
+	set s { # handle 1
+		type ipv4_addr
+		flags interval
+		elements = { 192.0.2.1,\n\t\t\t     192.0.2.2 }
+	}
+
+	map m { # handle 2
+		type inet_service : verdict
+		elements = { 22 : goto X }
+	}
+
+	counter c { # handle 9
+		packets 0 bytes 0
+	}
+
+	ct helper h { # handle 10
+		type "ftp" protocol tcp
+		l3proto ip
+	}
+
+	chain INPUT { # handle 4
+		type filter hook input priority filter; policy drop;
+		counter jump BULKHEAD-INPUT # handle 7\n\t\t  ip saddr 192.0.2.1   counter  accept # handle 12
+	}
+
+	chain DOCKER-USER { # handle 5
+		comment "not a rule"
+	}
+
+	chain X { # handle 6
+		log prefix "two  spaces # handle 1" # handle 8
+	}
+}
+"""
+
+
+def test_chains_and_their_rules() -> None:
+    found = chains(LISTING)
+    assert found == {
+        "INPUT": ListedChain(
+            "INPUT",
+            ("filter", "input", "filter"),
+            "drop",
+            [ListedRule(7, "counter jump BULKHEAD-INPUT"), ListedRule(12, "ip saddr 192.0.2.1 counter accept")],
+        ),
+        "DOCKER-USER": ListedChain("DOCKER-USER"),
+        "X": ListedChain("X", rules=[ListedRule(8, 'log prefix "two  spaces # handle 1"')]),
+    }
+    assert list(found) == ["INPUT", "DOCKER-USER", "X"]
+    assert found["INPUT"].texts() == ["counter jump BULKHEAD-INPUT", "ip saddr 192.0.2.1 counter accept"]
+
+
+@pytest.mark.parametrize(
+    ("line", "base", "policy"),
+    [
+        ("type nat hook prerouting priority dstnat; policy accept;", ("nat", "prerouting", "dstnat"), "accept"),
+        ("type filter hook forward priority filter - 10; policy drop;", ("filter", "forward", "filter - 10"), "drop"),
+        ("type filter hook output priority -300;", ("filter", "output", "-300"), "accept"),
+        ("type filter hook ingress device eth0 priority 0; policy accept;", ("filter", "ingress", "0"), "accept"),
+        ("typed filter hook input priority 0;", None, None),
+    ],
+)
+def test_base_chains(line: str, base: tuple[str, str, str] | None, policy: str | None) -> None:
+    found = chains(f"table ip x {{\n\tchain c {{ # handle 1\n\t\t{line}\n\t}}\n}}\n")["c"]
+    assert (found.base, found.policy, found.rules) == (base, policy, [])
+
+
+def test_an_empty_listing() -> None:
+    assert chains("") == {} == chains("table ip filter {\n}\n")
+
+
+def test_a_line_in_a_set_that_looks_like_a_chain() -> None:
+    listing = 'table ip x {\n\tset s {\n\tchain evil {\n\t\tdrop # handle 1\n\t}\n\tchain c {\n\t\taccept # handle 2\n\t}\n}\n'
+    assert list(chains(listing)) == ["c"]
+
+
+def test_tables() -> None:
+    assert list(tables("table ip filter\ntable inet x # handle 4\n\nset\ntable\n")) == [
+        ("ip", "filter"),
+        ("inet", "x"),
+    ]
+
+
+@needs_nft
+def test_what_nft_lists_is_what_was_loaded() -> None:
+    text = """table ip filter {
+	set s { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2, 192.0.2.3, 192.0.2.4, 192.0.2.5, 192.0.2.6 }; }
+	chain FORWARD { type filter hook forward priority 0; policy drop; }
+	chain A {
+		tcp dport { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22 } counter accept
+		log prefix "a  { b" comment "# handle 3"
+		ip saddr @s jump B
+	}
+	chain B { }
+}
+"""
+    runner = Runner()
+    with runner.scratch_network():
+        runner.run(["nft", "-f", "-"], stdin=text)
+        found = chains(runner.run(["nft", "-s", "-a", "list", "table", "ip", "filter"]).stdout)
+        named = list(tables(runner.run(["nft", "list", "tables"]).stdout))
+    assert named == [("ip", "filter")]
+    assert sorted(found) == ["A", "B", "FORWARD"]
+    assert (found["FORWARD"].base, found["FORWARD"].policy) == (("filter", "forward", "filter"), "drop")
+    assert found["A"].texts()[1:] == ['log prefix "a  { b" comment "# handle 3"', "ip saddr @s jump B"]
+    assert found["A"].texts()[0].endswith("19, 20, 22 } counter accept")
+    assert len({rule.handle for rule in found["A"].rules}) == 3
