@@ -18,6 +18,12 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_p
 
 _WRITES = re.compile(r"-j MARK --set-x?mark|-j CONNMARK --restore-mark|\bmeta mark set\b")
 _HARMLESS = re.compile(r"ip6? (?:raw \w+|mangle (?:PREROUTING|FORWARD|OUTPUT|POSTROUTING)|\w+ (?:OUTPUT|POSTROUTING)) ")
+#: The base chains that the file declares, as nftables_info names them behind their family.
+_BASES = {
+    f"{table} {name}"
+    for table, bases in (("filter", _conf_plan.FILTER_BASES), ("nat", _conf_plan.NAT_BASES))
+    for name, _hook, _priority in bases
+}
 _FOUND_ON_HOST = ("table", "enabled_service", "path", "mode")
 #: Every variable that the role reads.
 KNOWN = tuple(
@@ -127,12 +133,27 @@ def _in_the_way(conf: _conf_plan.Conf, facts: dict[str, t.Any]) -> list[str]:
             f" (the first: {lines[0]!s:.100}); set nftables_conf_legacy to move to take them to nf_tables, or to keep"
         )
     found += _overwriting((facts.get("marks") or {}).get("uses", [])) if conf.compat else []
+    found += _declared_otherwise(facts.get("warnings_found") or []) if conf.compat else []
     variant = (facts.get("iptables") or {}).get("variant")
     if conf.compat and variant == "legacy" and conf.legacy != "move":
         found.append(
             "iptables on this host is iptables-legacy, which sees nothing of the tables this layout writes; set"
             " nftables_conf_legacy: move to switch it to iptables-nft"
         )
+    return found
+
+
+def _declared_otherwise(warnings: t.Iterable[dict[str, t.Any]]) -> list[str]:
+    """List base chains with a name of iptables and another place: nft does not change the hook or priority of a chain."""
+    found = []
+    for warning in warnings:
+        family, _space, chain = str(warning.get("where")).partition(" ")
+        if warning.get("code") == "FOREIGN_PRIORITY" and family in ("ip", "ip6") and chain in _BASES:
+            what = str(warning.get("text")).split(". ")[0]
+            found.append(
+                f"{what[:1].lower()}{what[1:160]}, and nft does not change that in a chain that exists; move its rules to"
+                f" the policy, take it out of what loads it, and delete it (nft delete chain {family} {chain})"
+            )
     return found
 
 
@@ -150,8 +171,8 @@ def _overwriting(uses: t.Iterable[dict[str, t.Any]]) -> list[str]:
 
 
 def _refused(plan: dict[str, t.Any], errors: list[str]) -> dict[str, t.Any]:
-    words = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-    text = f"nftables_conf found {words} on this host; nothing was changed.\n"
+    words = "1 reason" if len(errors) == 1 else f"{len(errors)} reasons"
+    text = f"nftables_conf refuses this host for {words}; nothing was changed.\n"
     return {**plan, "errors": errors, "refusal": text + "\n".join(f"  - {sentence}" for sentence in errors)}
 
 

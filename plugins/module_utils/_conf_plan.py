@@ -44,6 +44,7 @@ DOCKER_MARK = "$docker_mark"
 _RULE_KEYS = {"chain", "rule", "family"}
 _NOT_IN_A_RULE = re.compile(r"[\n\r;{}#\\\"]|\binclude\b|\bdefine\b")
 _WHY = {"{": "a set", "}": "a set", "#": "a comment sign", ";": "a second statement", '"': "half a pair of quotes"}
+_OF_ONE_FAMILY = re.compile(r"\b(?:ip|icmp)(6|v6)? (?:saddr|daddr|protocol|nexthdr|ttl|hoplimit|frag-off|type|code)\b")
 _INCLUDE = re.compile(r"^/[A-Za-z0-9_./*?\[\]@:+-]+\Z")
 _MAX_RULE = 500
 
@@ -168,7 +169,14 @@ def _rules(reader: _Reader) -> t.Iterator[RawRule]:
         if not isinstance(text, str) or not text.strip() or len(text) > _MAX_RULE:
             reader.errors.append(f"{path}.rule: a rule in nft's words of at most {_MAX_RULE} characters is needed")
             continue
-        found = _NOT_IN_A_RULE.search(re.sub(r'"[^"\n]*"', " ", text))
+        if text.lstrip().startswith("-"):
+            reader.errors.append(
+                f"{path}.rule: this is a rule in iptables' words; iptables-translate says it in nft's, of which the part"
+                " behind the chain belongs here"
+            )
+            continue
+        unquoted = re.sub(r'"[^"\n]*"', " ", text)
+        found = _NOT_IN_A_RULE.search(unquoted)
         if found:
             what = _WHY.get(found.group(0), repr(found.group(0)))
             reader.errors.append(
@@ -183,8 +191,18 @@ def _rules(reader: _Reader) -> t.Iterator[RawRule]:
                 " ip protocol or the port's own match"
             )
             continue
+        other = _other_family(unquoted, family)
+        if other:
+            reader.errors.append(f"{path}.family: the rule matches {other} only; set family: {other}")
+            continue
         if chain in CHAINS and family in FAMILIES:
             yield RawRule(index, chain, FAMILIES[family], text.strip())
+
+
+def _other_family(rule: str, family: t.Any) -> str:
+    """Name the family that a rule is for by its words, where that is not the one it shall be loaded for."""
+    named = {"ipv6" if six else "ipv4" for six in _OF_ONE_FAMILY.findall(rule)}
+    return named.pop() if len(named) == 1 and family in FAMILIES and family not in named else ""
 
 
 def _tables(value: t.Any, own: str, errors: list[str]) -> str:

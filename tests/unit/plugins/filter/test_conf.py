@@ -14,6 +14,8 @@ import yaml
 from ansible_collections.bulkhead.docker_nftables.plugins.filter.conf import KNOWN, FilterModule, conf_plan
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _boot, _conf_file, _conf_text, _marks
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_state import ConfState
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Chain, Ruleset, Table
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_iptables import foreign_base_chains
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Runner
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable
 from ansible_collections.bulkhead.docker_nftables.tests.unit.nft_host import needs_nft
@@ -125,12 +127,12 @@ def test_mistakes_of_names_and_values_are_said_together() -> None:
         "nftables_conf_mark_bit",
     ]
     assert plan["refusal"].splitlines() == [
-        "nftables_conf found 3 mistakes on this host; nothing was changed.",
+        "nftables_conf refuses this host for 3 reasons; nothing was changed.",
         *(f"  - {line}" for line in plan["errors"]),
     ]
     assert (plan["layout"], plan["tables"]) == ({}, [])
     one = conf_plan({}, {}, {}, ["nftables_conf_layuot"])
-    assert one["refusal"].startswith("nftables_conf found 1 mistake on this host; nothing was changed.\n  - nftables_conf_l")
+    assert one["refusal"].startswith("nftables_conf refuses this host for 1 reason; nothing was changed.\n  - nftables_conf_l")
 
 
 def test_every_variable_of_the_role_is_known() -> None:
@@ -197,7 +199,7 @@ def test_a_bit_that_somebody_uses() -> None:
     assert plan["errors"] == [
         "nftables_conf_mark_bit: bit 0x10000000 of the packet mark is in use by ip mangle PREROUTING handle 3 (set by hand)"
     ]
-    assert "1 mistake" in plan["refusal"]
+    assert "1 reason" in plan["refusal"]
 
 
 # -- others on the host --------------------------------------------------------------------------------------------
@@ -262,6 +264,31 @@ def test_iptables_of_the_old_kind(given: dict[str, t.Any], facts: dict[str, t.An
     found = conf_plan(given, {}, facts)["errors"]
     assert len(found) == (said is not None)
     assert said is None or found[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("given", "label", "place", "refused"),
+    [
+        (COMPAT, "ip nat INPUT", ("nat", "input", -100), True),
+        (COMPAT, "ip6 filter INPUT", ("filter", "input", -450), True),
+        (COMPAT, "ip nat INPUT", ("nat", "input", 100), False),
+        (COMPAT, "ip filter input", ("filter", "input", 5), False),
+        (COMPAT, "ip raw OUTPUT", ("filter", "output", 5), False),
+        ({}, "ip nat INPUT", ("nat", "input", -100), False),
+    ],
+)
+def test_a_chain_of_iptables_in_another_place(
+    given: dict[str, t.Any], label: str, place: tuple[str, str, int], refused: bool
+) -> None:
+    """What nft would say of it does not tell which chain is meant, nor what to do."""
+    family, table, name = label.split()
+    ruleset = Ruleset((Table(family, table, chains=(Chain(name, 1, *place),)),))
+    facts = {"warnings_found": [finding.as_dict() for finding in foreign_base_chains(ruleset)]}
+    errors = conf_plan(given, {}, facts)["errors"]
+    assert len(errors) == refused
+    if refused:
+        assert errors[0].startswith(f"base chain {name} of table {family} {table} is not the one iptables uses: priority -")
+        assert errors[0].endswith(f"delete it (nft delete chain {label})")
 
 
 @pytest.mark.parametrize("names", [["filter"], ["docker-bridges"]])

@@ -168,10 +168,39 @@ def cannot(what: str) -> str:
         ({"chain": "INPUT", "rule": "define x = 1"}, cannot("'define'")),
         ({"chain": "INPUT", "rule": 'accept comment "x'}, cannot("half a pair of quotes")),
         ({"chain": "INPUT", "rule": 'accept "; flush ruleset; " comment "'}, cannot("half a pair of quotes")),
+        (
+            {"chain": "INPUT", "rule": " -s 192.0.2.7 -p tcp --dport 22 -j ACCEPT"},
+            "nftables_conf_rules[0].rule: this is a rule in iptables' words; iptables-translate says it in nft's, of which"
+            " the part behind the chain belongs here",
+        ),
     ],
 )
 def test_a_rule_that_is_none(rule: t.Any, message: str) -> None:
     assert errors(layout=COMPAT, rules=[rule]) == [message]
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "wanted"),
+    [
+        ("ip saddr 192.0.2.7 accept", "both", "ipv4"),
+        ("ip saddr 192.0.2.7 accept", "ipv6", "ipv4"),
+        ("tcp dport 22 ip6 daddr 2001:db8::1 accept", "both", "ipv6"),
+        ("icmp type echo-request accept", "both", "ipv4"),
+        ("icmpv6 type echo-request accept", "ipv4", "ipv6"),
+        ("ip saddr 192.0.2.7 accept", "ipv4", None),
+        ("ip6 hoplimit 255 accept", "ipv6", None),
+        ("tcp dport 22 accept", "both", None),
+        ('accept comment "ip saddr 192.0.2.7"', "both", None),
+        ('iifname "ip6 saddr" accept', "both", None),
+    ],
+)
+def test_a_rule_for_another_family(text: str, given: str, wanted: str | None) -> None:
+    rules = [{"chain": "INPUT", "rule": text, "family": given}]
+    if wanted:
+        message = f"nftables_conf_rules[0].family: the rule matches {wanted} only; set family: {wanted}"
+        assert errors(layout=COMPAT, rules=rules) == [message]
+    else:
+        assert [rule.text for rule in compat(rules=rules).rules] == [text]
 
 
 @pytest.mark.parametrize(
