@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files, _nft_text
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import Boot
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files, _layout, _nft_text
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import Boot, BootError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._revert import RUN_DIRECTORY, Revert, RevertError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable, require_nft
 
 if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import RunnerLike
+
+#: Stands in a table that marks instead of dropping, see _carry.py.
+MARKS = "chain left_to_input {"
 
 
 @dataclass
@@ -89,11 +93,22 @@ class Apply:
         _nft_text.check_single_table(text, self.table.family, self.table.name)
         if self.boot is not None or confirm_timeout:
             Boot(self.runner, self.root).require_systemd()
+        self._refuse_lost_layout(text)
         if check_mode:
             return self._present(text, True, confirm_timeout)
         with self.revert.lock():
             refuse_pending(self.revert)
             return self._present(text, False, confirm_timeout)
+
+    def _refuse_lost_layout(self, text: str) -> None:
+        """Raise BootError where the table on disk marks for iptables' chains, this one does not, and nobody knows why."""
+        if self.boot is None or os.path.lexists(self.root + _layout.PATH):
+            return
+        if MARKS in (self.boot.saved(self.table.family, self.table.name) or "") and MARKS not in text:
+            raise BootError(
+                f"{_layout.PATH} is missing, and chains of iptables on this host accept only what the table marks: one"
+                " that does not would cut the host off; run the role nftables_conf first, which writes that file again"
+            )
 
     def _present(self, text: str, check_mode: bool, confirm_timeout: int) -> Outcome:
         outcome = Outcome()
@@ -161,7 +176,7 @@ class Apply:
             if self.boot is not None:
                 files = self.boot.wanted(self.table.family, self.table.name, self._saved_text(text))
             missing = self.boot.missing(files) if self.boot is not None else {}
-            old = self.revert.script()
+            old = "".join(self.revert.scripts()) or None
             self.revert.confirm(token)
             outcome.actions.append(f"confirm table {self.table.family} {self.table.name}")
             self._save(files, missing, old)

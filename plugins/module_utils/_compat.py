@@ -285,6 +285,31 @@ def undo(key: TableKey, before: Chains, hooked: Chains, want: CompatTable) -> li
     return lines
 
 
+def as_it_was(before: Chains, want: CompatTable) -> CompatTable:
+    """Give a table as it was before a change to `want`, without any handle: what the change brings is there, empty.
+
+    Handles are no longer true when somebody has restored or flushed the table meanwhile.
+    """
+    jumps = [
+        (chain.name, target)
+        for chain in before.values()
+        if not chain.name.startswith(PREFIX)
+        for target in dict.fromkeys(map(jump_target, chain.rules))
+        if target is not None
+    ]
+    from_ = [before[name] for name in dict.fromkeys(name for name, _target in jumps)]
+    return CompatTable(
+        bases={**want.bases, **{chain.name: chain.base for chain in from_ if chain.base is not None}},
+        policies={name: str(before[name].policy) if name in before else "accept" for name in want.policies},
+        own={
+            **dict.fromkeys(want.own, []),
+            **{name: chain.texts() for name, chain in before.items() if name.startswith(PREFIX)},
+        },
+        plain=[chain.name for chain in from_ if chain.base is None],
+        jumps=jumps,
+    )
+
+
 def reload_text(key: TableKey, want: CompatTable) -> list[str]:
     """Write what may be loaded any number of times: chains, policies and the rules of our chains, without the jumps."""
     label = f"{key[0]} {key[1]}"

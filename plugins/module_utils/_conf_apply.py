@@ -9,6 +9,7 @@ What is shared with one own table alone is in _apply.py. May change at any time.
 
 from __future__ import annotations
 
+import re
 import typing as t
 from dataclasses import dataclass, replace
 
@@ -20,8 +21,13 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import (
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._apply import Outcome, refuse_pending
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import DISTRIBUTION_FILES, Boot
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compat import FAMILIES, CompatTable, TableKey
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import managed
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compat import (
+    FAMILIES,
+    CompatTable,
+    TableKey,
+    jump_target,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import flushing_include, managed
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_files import ConfFiles
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_state import (
     Change,
@@ -36,6 +42,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import RunnerLike
 
 _HOOKS = {"INPUT": "input", "FORWARD": "forward", "OUTPUT": "output"}
+#: How the file states a policy of a chain of iptables.
+_STATED = re.compile(r"^\tchain (INPUT|FORWARD|OUTPUT) \{\n\t\ttype filter hook \w+ priority 0; policy ", re.MULTILINE)
 
 
 @dataclass
@@ -47,11 +55,11 @@ class Request:
     layout: Layout
 
 
-def _released(layout: Layout | None) -> dict[TableKey, CompatTable]:
+def _released(policies: t.Iterable[str]) -> dict[TableKey, CompatTable]:
     """Give the policies that an earlier layout set, so that a later one can let go of them."""
-    if layout is None or not layout.policies:
+    names = [name for name in policies if name in _HOOKS]
+    if not names:
         return {}
-    names = [name for name in layout.policies if name in _HOOKS]
     bases = {name: ("filter", _HOOKS[name], "0") for name in names}
     return {
         (family, "filter"): CompatTable(bases=bases, policies=dict.fromkeys(names, "accept"))
@@ -94,6 +102,11 @@ class ConfApply:
         """Make kernel and disk what the request says; see _apply.Apply.present for `confirm_timeout`."""
         _nft_text.check_single_table(request.content, self.own.family, self.own.name)
         _conf_text.check(request.file, self.own.family, self.own.name)
+        flushing = flushing_include(request.file, self.root)
+        if flushing is not None:
+            raise _conf_text.ConfTextError(
+                f"{flushing}, which the file includes: 'flush ruleset' takes away what Docker and other tools have loaded"
+            )
         self.boot.require_systemd()
         self.files.require_service()
         if check_mode:
@@ -106,7 +119,7 @@ class ConfApply:
         outcome = Outcome()
         files = self._wanted_files(request)
         normal = self.own.normalise(request.content)
-        released = _released(self._layout())
+        released = _released(self._policies(self._layout()))
         change = self.state.change(normal, released)
         for item in change.differences:
             outcome.record(item.what, item.where, item.before, item.after)
@@ -161,20 +174,33 @@ class ConfApply:
     def _layout(self) -> Layout | None:
         return _layout.read(self.root)
 
+    def _policies(self, layout: Layout | None) -> tuple[str, ...]:
+        """Name the chains whose policy is ours. Where the layout is lost, the file says it, or else the jump from INPUT.
+
+        Without its jump, a policy that stayed would cut the host off.
+        """
+        if layout is not None:
+            return layout.policies
+        found = _files.read(self.root + self.files.path)
+        if found is not None and managed(found):
+            return tuple(dict.fromkeys(_STATED.findall(found)))
+        chains = [chains["INPUT"] for chains in self.state.shared().values() if "INPUT" in chains]
+        hooked = any(jump_target(rule) for chain in chains for rule in chain.rules)
+        return ("INPUT",) if hooked else ()
+
     def confirm(self, request: Request, token: str) -> Outcome:
         """Keep an unconfirmed apply and write it to disk."""
         outcome = Outcome()
         with self.revert.lock():
             files = self._wanted_files(request)
             missing = self.boot.missing(files)
-            undo = self.revert.script()
+            undo = self.revert.scripts()
             self.revert.confirm(token)
             outcome.actions.append(f"confirm table {self.own.family} {self.own.name} and {self.files.path}")
             try:
                 self.backup = self.files.save(files, missing)
             except BaseException:
-                if undo is not None:
-                    self.runner.run(["nft", "-f", "-"], stdin=undo)
+                self.revert.go_back(undo)
                 raise
         return outcome
 
@@ -199,7 +225,7 @@ class ConfApply:
         if not check_mode:
             self._end_pending()
         layout = self._layout()
-        released = _released(layout)
+        released = _released(self._policies(layout))
         self.state.former = self._former()
         change = self.state.change(None, released)
         for item in change.differences:

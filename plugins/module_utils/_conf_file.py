@@ -100,9 +100,22 @@ def read_conf(path: str, root: str = "") -> ConfFile:
     return ConfFile(path, True, managed(text), flushing_file(path, root) is not None)
 
 
+def flushing_include(text: str, root: str = "") -> str | None:
+    """A file that nft text includes, or one that such a file includes, if it empties the ruleset."""
+    return _flushing(_matching(included(text), root), root)
+
+
 def flushing_file(path: str, root: str = "") -> str | None:
     """This file or one it includes, if it empties the ruleset."""
-    waiting = [path]
+    return _flushing([path], root)
+
+
+def _matching(names: Iterable[str], root: str) -> list[str]:
+    patterns = [name if name.startswith("/") else f"/etc/{name}" for name in names]
+    return [found[len(root) :] for pattern in patterns for found in sorted(glob.glob(root + pattern))]
+
+
+def _flushing(waiting: list[str], root: str) -> str | None:
     seen: set[str] = set()
     while waiting and len(seen) < _MOST_FILES:
         one = waiting.pop(0)
@@ -114,9 +127,7 @@ def flushing_file(path: str, root: str = "") -> str | None:
             continue
         if flushes(text):
             return one
-        for name in included(text):
-            pattern = name if name.startswith("/") else f"/etc/{name}"
-            waiting.extend(found[len(root) :] for found in sorted(glob.glob(root + pattern)))
+        waiting.extend(_matching(included(text), root))
     return None
 
 

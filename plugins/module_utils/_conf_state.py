@@ -72,6 +72,7 @@ class ConfState:
         self._wanted = Wanted("")
         self._undo = ""
         self._unhook = ""
+        self._rescue: list[str] = []
         self._filled = False
 
     # -- what the file says ------------------------------------------------------------------------------------
@@ -222,11 +223,18 @@ class ConfState:
         further = [*self._wanted.further, *self._obsolete()]
         lines += [_nft_text.replace_script(*key, OwnTable(self.runner, *key).restorable()) for key in further]
         unhook: list[str] = []
+        rescue = list(lines)
+        jumps: list[list[str]] = []
         for key in before:
-            lines += _compat.undo(key, before[key], hooked[key], self._wanted_of(key, released, before[key]))
+            want = self._wanted_of(key, released, before[key])
+            lines += _compat.undo(key, before[key], hooked[key], want)
             unhook += _compat.unhook(key, before[key], hooked[key])
+            was = _compat.as_it_was(before[key], want)
+            rescue += _compat.reload_text(key, was)
+            jumps += _compat.jump_texts(key, was).values()
         self._undo = "\n".join(line.rstrip("\n") for line in lines) + "\n"
         self._unhook = "\n".join(unhook) + "\n"
+        self._rescue = ["\n".join(line.rstrip("\n") for line in part) + "\n" for part in (rescue, *jumps)]
         self._filled = False
 
     def fill(self, change: Change) -> None:
@@ -239,13 +247,26 @@ class ConfState:
         """Give the transaction that leads back to where things stood before the hooking."""
         return self._undo
 
+    def rescue_scripts(self) -> list[str]:
+        """Give what leads back without handles, which are no longer true where somebody restored or flushed a table.
+
+        The first goes before the way back proper. Each of the others puts a jump where it is missing, behind that.
+        """
+        return self._rescue
+
     def check(self, script: str) -> None:
         """Let nft check a script against the running ruleset, without loading it."""
         self.own.check(script)
 
     def undo(self) -> None:
         """Go the way back now, from wherever things stand."""
-        self._load(self._undo if self._filled else self._unhook)
+        if not self._filled:
+            # What stays where that is refused changes no verdict.
+            self.runner.run(["nft", "-f", "-"], stdin=self._unhook, check=False)
+            return
+        self._load(self._rescue[0])
+        for script in (self._undo, *self._rescue[1:]):
+            self.runner.run(["nft", "-f", "-"], stdin=script, check=False)
 
     def _load(self, script: str) -> None:
         self.own.load(script)

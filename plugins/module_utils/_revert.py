@@ -12,6 +12,7 @@ disk still has the old table. May change at any time.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import secrets
@@ -33,6 +34,8 @@ if t.TYPE_CHECKING:
         def live(self) -> str | None: ...
 
         def undo_script(self) -> str: ...
+
+        def rescue_scripts(self) -> list[str]: ...
 
         def check(self, script: str) -> None: ...
 
@@ -88,10 +91,15 @@ class Revert:
         where the present table could not be loaded again.
         """
         script = self.table.undo_script()
-        self.table.check(script)
+        rescue = self.table.rescue_scripts()
+        for text in (script, *rescue[:1]):
+            self.table.check(text)
         record = {"token": secrets.token_hex(16), "seconds": seconds, "applied": applied}
         _files.private_directory(self.directory)
+        self._forget()
         _files.write(self._path("revert.nft"), script, 0o600)
+        for number, text in enumerate(rescue):
+            _files.write(self._rescue_path(number), text, 0o600)
         _files.write(self._path("pending"), json.dumps(record), 0o600)
         nft = self.runner.find("nft") or "/usr/sbin/nft"
         # A unit of an earlier revert that failed would be in the way.
@@ -103,6 +111,8 @@ class Revert:
                 "--description=Put back the nftables table that an unconfirmed apply replaced",
                 f"--on-active={seconds}s",
                 "--timer-property=AccuracySec=100ms",
+                "--property=Type=oneshot",
+                *self._around(nft, len(rescue)),
                 "--collect",
                 nft,
                 "-f",
@@ -115,15 +125,39 @@ class Revert:
         """Note what was loaded, where that is known only afterwards."""
         _files.write(self._path("pending"), json.dumps({**record, "applied": live}), 0o600)
 
-    def script(self) -> str | None:
-        """Give what the timer would load, None where nothing waits."""
-        return _files.read(self._path("revert.nft"))
+    def _rescue_path(self, number: int) -> str:
+        return self._path(f"rescue-{number}.nft")
+
+    def _around(self, nft: str, rescues: int) -> list[str]:
+        """Have the service load the first rescue before the way back, and the others behind it even if that fails."""
+        settings = ["ExecStartPre", *["ExecStopPost"] * (rescues - 1)][:rescues]
+        return [f"--property={name}=-{nft} -f {self._rescue_path(number)}" for number, name in enumerate(settings)]
+
+    def scripts(self) -> list[str]:
+        """Give what the timer would load, in order; empty where nothing waits."""
+        script = _files.read(self._path("revert.nft"))
+        if script is None:
+            return []
+        found = (_files.read(self._rescue_path(number)) for number in itertools.count())
+        rescue = list(itertools.takewhile(lambda text: text is not None, found))
+        return [text for text in (*rescue[:1], script, *rescue[1:]) if text is not None]
+
+    def go_back(self, scripts: t.Sequence[str]) -> None:
+        """Load what the timer would have loaded; only the first must not be refused."""
+        for number, script in enumerate(scripts):
+            self.runner.run(["nft", "-f", "-"], stdin=script, check=not number)
 
     def disarm(self) -> None:
         """Stop the timer and forget the old table."""
         self.runner.run(["systemctl", "stop", f"{self.unit}.timer"], check=False)
+        self._forget()
+
+    def _forget(self) -> None:
         for kind in ("pending", "revert.nft"):
             _files.remove(self._path(kind))
+        for number in itertools.count():
+            if not _files.remove(self._rescue_path(number)):
+                break
 
     def confirm(self, token: str) -> None:
         """Keep what was applied: stop the timer and make sure that it did not run.
@@ -142,7 +176,7 @@ class Revert:
         if self.table.live() != record["applied"]:
             if waiting:
                 # Without its timer nothing else would put the old table back; loading it twice does no harm.
-                self.runner.run(["nft", "-f", self._path("revert.nft")])
+                self.go_back(self.scripts())
                 self.disarm()
                 raise RevertError(
                     "the table is not what was applied: somebody else changed it meanwhile, or the confirmation came"
@@ -159,5 +193,5 @@ class Revert:
         record = self.pending()
         if record is None or not secrets.compare_digest(str(record.get("token")), token):
             raise RevertError("there is no apply with this confirmation on the host; it has already been reverted")
-        self.runner.run(["nft", "-f", self._path("revert.nft")])
+        self.go_back(self.scripts())
         self.disarm()

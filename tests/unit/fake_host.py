@@ -82,7 +82,7 @@ class FakeHost:
     def _systemd(self, argv: list[str]) -> Result:
         if argv[0] == "systemd-run":
             unit = next(word[7:] for word in argv if word.startswith("--unit="))
-            self.timers[f"{unit}.timer"] = argv[-3:]
+            self.timers[f"{unit}.timer"] = argv
             self.events.append("arm")
             return Result(0, "", "")
         verb, unit = argv[1], argv[-1]
@@ -103,7 +103,9 @@ class FakeHost:
         """Let every timer run out."""
         while self.timers:
             _unit, argv = self.timers.popitem()
-            self.run(["nft", *argv[1:]])
+            around = [word.split("=-", 1)[1].split() for word in argv if word.startswith("--property=Exec")]
+            for number, words in enumerate([*around[:1], argv[-3:], *around[1:]]):
+                self.run(["nft", *words[1:]], check=not around or not number)
 
     def reboot(self) -> None:
         """Lose what is in memory."""
