@@ -76,7 +76,8 @@ def forward_drops(ruleset: Ruleset, presence: DockerPresence) -> Iterator[Findin
                     f"whatever Docker's own chains accept.",
                     f"{table.label} {chain.name}",
                     "Leave the decision about Docker's traffic to the role's table and set this chain to policy "
-                    'accept, or accept the bridges in it (oifname "docker0", oifname "br-*" and iifname likewise).',
+                    'accept, or accept the bridges in it (oifname "docker0", oifname "br-*" and iifname likewise). In a '
+                    "table from nftables_conf_tables, accept $docker_mark.",
                     ERROR,
                 )
 
