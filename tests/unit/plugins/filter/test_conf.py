@@ -173,7 +173,7 @@ def marks(used: int, text: str = "set by hand") -> dict[str, t.Any]:
 @pytest.mark.parametrize(
     ("given", "facts", "bits"),
     [
-        ({}, {"marks": marks(0)}, (0, 0)),
+        ({}, {"marks": marks(0), "layout": {"mark_bit": FIRST}}, (0, 0)),
         (COMPAT, {}, (FIRST, 0)),
         (COMPAT, {"marks": marks(FIRST)}, (SECOND, 0)),
         (MARKED, {}, (FIRST, SECOND)),
@@ -200,6 +200,64 @@ def test_a_bit_that_somebody_uses() -> None:
         "nftables_conf_mark_bit: bit 0x10000000 of the packet mark is in use by ip mangle PREROUTING handle 3 (set by hand)"
     ]
     assert "1 reason" in plan["refusal"]
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "whole", "dangerous"),
+    [
+        ("ip mangle INPUT handle 3", "-A INPUT -j MARK --set-mark 0x1", True, True),
+        ("ip mangle INPUT handle 3", "-A INPUT -j MARK --set-xmark 0x1/0xffffffff", True, True),
+        ("ip nat PREROUTING handle 3", "-A PREROUTING -j CONNMARK --restore-mark", True, True),
+        ("ip6 filter INPUT handle 3", "-A INPUT -j MARK --set-xmark 0x0/0xffffffff", True, True),
+        ("inet mine c handle 3", "meta mark set 0x00000001", True, True),
+        ("inet mine c handle 3", "meta mark set 0x00000001", False, False),
+        ("inet mine c handle 3", "meta mark 0x00000001 accept", True, False),
+        ("ip mangle PREROUTING handle 3", "-A PREROUTING -j MARK --set-mark 0x1", True, False),
+        ("ip6 mangle FORWARD handle 3", "-A FORWARD -j MARK --set-mark 0x1", True, False),
+        ("ip raw PREROUTING handle 3", "meta mark set 0x00000001", True, False),
+        ("ip nat POSTROUTING handle 3", "meta mark set 0x00000001", True, False),
+        ("ip nat OUTPUT handle 3", "meta mark set 0x00000001", True, False),
+    ],
+)
+@pytest.mark.parametrize("layout", ["own_table", "iptables_compat"])
+def test_who_overwrites_what_the_own_table_decided(
+    where: str, text: str, whole: bool, dangerous: bool, layout: str
+) -> None:
+    use = _marks.MarkUse(where, 1, 0, text, whole)
+    found = conf_plan({"layout": layout}, {}, {"marks": {"used_mask": 0, "uses": [use.as_dict()]}})["errors"]
+    assert found == (
+        [
+            f"{where} writes the whole packet mark ({text}), so that what the policy refuses could be taken for accepted on"
+            " its way to INPUT; give that rule a mask, or use nftables_conf_layout: own_table"
+        ]
+        if dangerous and layout == "iptables_compat"
+        else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "where", "refused"),
+    [
+        ("FOREIGN_PRIORITY", "ip filter INPUT", True),
+        ("FOREIGN_PRIORITY", "ip6 nat OUTPUT", True),
+        ("FOREIGN_PRIORITY", "inet filter INPUT", False),
+        ("FOREIGN_PRIORITY", "ip filter mine", False),
+        ("OTHER", "ip filter INPUT", False),
+    ],
+)
+@pytest.mark.parametrize("layout", ["own_table", "iptables_compat"])
+def test_a_chain_of_iptables_name_in_another_place(code: str, where: str, refused: bool, layout: str) -> None:
+    warning = {"code": code, "where": where, "text": f"Chain {where} is at -5. More words."}
+    found = conf_plan({"layout": layout}, {}, {"warnings_found": [warning]})["errors"]
+    family, chain = where.split(" ", 1)
+    assert found == (
+        [
+            f"chain {where} is at -5, and nft does not change that in a chain that exists; move its rules to the policy,"
+            f" take it out of what loads it, and delete it (nft delete chain {family} {chain})"
+        ]
+        if refused and layout == "iptables_compat"
+        else []
+    )
 
 
 # -- others on the host --------------------------------------------------------------------------------------------

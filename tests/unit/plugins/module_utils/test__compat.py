@@ -158,7 +158,7 @@ def test_two_ways_into_one_chain_are_refused(chains: list[ListedChain], ways: in
 
 def test_words_in_a_comment_are_no_way() -> None:
     live = table(
-        chain("INPUT", JUMP_A, base=INPUT), chain("BULKHEAD-A"), chain("BULKHEAD-B", 'accept comment "x jump BULKHEAD-A"')
+        chain("INPUT", JUMP_A, base=INPUT), chain("BULKHEAD-A"), chain("BULKHEAD-B", 'accept comment "x jump BULKHEAD-A x"')
     )
     assert wanted(KEY, live, ()).jumps == [("INPUT", "BULKHEAD-A")]
 
@@ -556,6 +556,17 @@ def test_jump_texts() -> None:
     ]
     assert texts["BULKHEAD-B"][:3] == ["table ip filter {", "\tchain DOCKER-USER {", "\t}"]
     assert texts["BULKHEAD-B"][-1] == "insert rule ip filter DOCKER-USER counter jump BULKHEAD-B"
+
+
+def test_jumps_from_one_chain_keep_their_order() -> None:
+    """What is inserted last comes to stand first."""
+    places = [("DOCKER-USER", "BULKHEAD-A"), ("INPUT", "BULKHEAD-B"), ("DOCKER-USER", "BULKHEAD-C")]
+    texts = jump_texts(KEY, want(jumps=places))
+    assert [text[-1] for text in texts.values()] == [
+        "add rule ip filter INPUT counter jump BULKHEAD-B",
+        "insert rule ip filter DOCKER-USER counter jump BULKHEAD-C",
+        "insert rule ip filter DOCKER-USER counter jump BULKHEAD-A",
+    ]
 
 
 def test_canonical_is_what_is_ours() -> None:

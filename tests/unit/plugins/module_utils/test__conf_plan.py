@@ -203,6 +203,14 @@ def test_a_rule_for_another_family(text: str, given: str, wanted: str | None) ->
         assert [rule.text for rule in compat(rules=rules).rules] == [text]
 
 
+@pytest.mark.parametrize("words", ["ip6 nexthdr", "ether  type"])
+def test_what_iptables_would_read_as_something_else(words: str) -> None:
+    assert errors(layout=COMPAT, rules=[{"chain": "INPUT", "rule": f"{words} 6 drop"}]) == [
+        f"nftables_conf_rules[0].rule: iptables tools read '{' '.join(words.split())}' as something else; say the same with"
+        " ip protocol or the port's own match"
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     ["a" * 500, 'accept comment "{ drop; # include }"', "tcp dport included accept", 'log prefix "x" drop'],
@@ -337,6 +345,7 @@ def test_a_forward_policy_that_cuts_too_much(
     assert len(found) == len(named)
     for sentence, words in zip(found, named):
         assert sentence.startswith("nftables_conf_forward_policy: drop would") and words in sentence
+        assert sentence.endswith("at keep or accept, the own table drops what the policy does not allow") or backend
 
 
 def test_at_most_five_rules_are_named() -> None:

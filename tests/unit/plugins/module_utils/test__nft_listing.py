@@ -82,6 +82,21 @@ def test_base_chains(line: str, base: tuple[str, str, str] | None, policy: str |
     assert (found.base, found.policy, found.rules) == (base, policy, [])
 
 
+@pytest.mark.parametrize(
+    ("listed", "loads"),
+    [
+        ('tcp dport 1 comment "a b" counter accept', 'tcp dport 1 counter accept comment "a b"'),
+        ('comment "a  b" counter drop', 'counter drop comment "a  b"'),
+        ('log prefix "x comment y" comment "a" accept', 'log prefix "x comment y" accept comment "a"'),
+        ('counter accept comment "a"', 'counter accept comment "a"'),
+        ('log prefix "comment" accept', 'log prefix "comment" accept'),
+    ],
+)
+def test_a_comment_stands_where_nft_reads_one(listed: str, loads: str) -> None:
+    listing = f"table ip x {{\n\tchain c {{\n\t\t{listed} # handle 4\n\t}}\n}}\n"
+    assert chains(listing)["c"].rules == [ListedRule(4, loads)]
+
+
 def test_an_empty_listing() -> None:
     assert chains("") == {} == chains("table ip filter {\n}\n")
 
