@@ -149,7 +149,7 @@ def _declared_otherwise(warnings: t.Iterable[dict[str, t.Any]]) -> list[str]:
     for warning in warnings:
         family, _space, chain = str(warning.get("where")).partition(" ")
         if warning.get("code") == "FOREIGN_PRIORITY" and family in ("ip", "ip6") and chain in _BASES:
-            what = str(warning.get("text")).split(". ")[0]
+            what = str(warning.get("text")).partition(". ")[0]
             found.append(
                 f"{what[:1].lower()}{what[1:160]}, and nft does not change that in a chain that exists; move its rules to"
                 f" the policy, take it out of what loads it, and delete it (nft delete chain {family} {chain})"

@@ -499,13 +499,14 @@ warnings_found:
         - V(FORWARD_DROP_CUTS_DOCKER), a forward chain that drops the traffic of Docker's bridges.
         - V(DOCKER_RULES_MISSING), Docker runs and its rules are gone.
         - V(NFTABLES_SERVICE_FLUSHES), nftables.service would empty Docker's tables with its own.
+        - V(LAYOUT_LOST), the own table, or chains, jumps or the policy that the host's layout stands on, are gone.
         - V(LAYOUT_BROKEN), C(/etc/bulkhead/layout.json) cannot be used.
         - V(NFT_TOO_OLD), this nft can be read but cannot load the table of this collection.
       type: str
     severity:
       description:
         - V(error) where the host fails open, or Docker's ports and containers are cut off, right now. That is
-          V(DOCKER_RULES_MISSING), V(FORWARD_DROP_CUTS_DOCKER), and V(UNREADABLE_BY_IPTABLES) in a chain that Docker works
+          V(DOCKER_RULES_MISSING), V(FORWARD_DROP_CUTS_DOCKER), V(LAYOUT_LOST), and V(UNREADABLE_BY_IPTABLES) in a chain that Docker works
           on.
         - Else V(warning).
       type: str
@@ -537,6 +538,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_file import conf_path, read_conf
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_daemon import read_daemon_settings
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import DEFAULT_TABLE
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout_held import layout_lost
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._marks import used_mask
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import (
     Chain,
@@ -651,7 +653,7 @@ def gather(runner: Runner, tables: list[str] | None, rules: bool, elements: bool
     legacy = read_legacy_rules(runner, *legacy_names, tools)
     ruleset, findings = look_for_dangers(runner, elements, units, legacy)
     layout, broken = read_layout()
-    findings += broken
+    findings += [*broken, *layout_lost(ruleset, layout)]
     if version < NEEDS_FOR_OWN_TABLE:
         findings.append(
             Finding(

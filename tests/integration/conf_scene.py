@@ -28,6 +28,7 @@ table inet filter {
 }
 """
 
+
 def conf(policy: t.Mapping[str, t.Any], layout: str = "iptables_compat", **others: t.Any) -> dict[str, t.Any]:
     """The variables of both roles; of `others`, each is named without its beginning."""
     return {
@@ -36,10 +37,13 @@ def conf(policy: t.Mapping[str, t.Any], layout: str = "iptables_compat", **other
         **{f"nftables_conf_{key}": value for key, value in others.items()},
     }
 
+
 # -- what iptables tools say -------------------------------------------------------------------------------------------
+
 
 def _without_numbers(line: str) -> str:
     return re.sub(r" \[\d+:\d+\]$", "", line)
+
 
 def saved(host: Host) -> dict[str, list[str]]:
     """What iptables-save and its twin say: tables, chains, policies and rules, without counters."""
@@ -49,10 +53,12 @@ def saved(host: Host) -> dict[str, list[str]]:
         found[tool] = [_without_numbers(line) for line in lines if not line.startswith("#")]
     return found
 
+
 def rules_of(host: Host, tool: str, chain: str) -> list[str]:
     """A chain's rules as iptables lists them."""
     lines = host.run([tool, "-S", chain]).stdout.splitlines()
     return [line.removeprefix(f"-A {chain} ") for line in lines if line.startswith("-A ")]
+
 
 def policies(host: Host) -> dict[str, str]:
     """The policies of the filter chains, named after the tool and the chain."""
@@ -63,6 +69,7 @@ def policies(host: Host) -> dict[str, str]:
                 _flag, chain, policy = line.split()
                 found[f"{tool} {chain}"] = policy
     return found
+
 
 def meaning(lines: t.Mapping[str, t.Sequence[str]]) -> dict[str, list[str]]:
     """What is left of a save without chains that do nothing: rules, each after its table, and policies that drop."""
@@ -76,6 +83,7 @@ def meaning(lines: t.Mapping[str, t.Sequence[str]]) -> dict[str, list[str]]:
                 found[tool].append(f"{table} {line}")
     return found
 
+
 def counted(host: Host) -> dict[str, int]:
     """How many rules each chain has, so that none is left behind and none is there twice."""
     found: dict[str, int] = {}
@@ -85,6 +93,7 @@ def counted(host: Host) -> dict[str, int]:
             found[f"{tool} {table} {chain}"] = found.get(f"{tool} {table} {chain}", 0) + 1
     return found
 
+
 def assert_no_rule_twice(host: Host) -> None:
     for tool, lines in meaning(saved(host)).items():
         twice = sorted({line for line in lines if lines.count(line) > 1})
@@ -92,6 +101,7 @@ def assert_no_rule_twice(host: Host) -> None:
 
 _READ_BACK = """
 import json, shlex, subprocess
+
 
 def run(*argv):
     return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
@@ -126,15 +136,19 @@ for tool in ("iptables", "ip6tables"):
 print(json.dumps(said))
 """
 
+
 def read_back(host: Host) -> list[t.Any]:
     """List every rule, find it, delete it and put it back at its place; gives what went wrong."""
     return json.loads(host.run(["/usr/bin/python3", "-I", "-c", _READ_BACK]).stdout)
+
 
 def restore_what_was_saved(host: Host) -> None:
     for tool in TOOLS:
         host.run([f"{tool}-restore"], input=host.run([f"{tool}-save"]).stdout)
 
+
 # -- a tool that bans --------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Banning:
@@ -173,4 +187,3 @@ class Banning:
             for chain in self.where:
                 found = rules_of(self.host, tool, chain)
                 assert found[:2] == [f"-j {self.chain}", f"-j BULKHEAD-{chain}"], f"{self.host.suite}, {tool}: {found}"
-

@@ -34,7 +34,7 @@ def new_network() -> None:
 def run(argv: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program; what it says comes back whatever bytes it is."""
     return subprocess.run(
-        argv, input=text, capture_output=True, text=True, errors="surrogateescape", env={**os.environ, "LC_ALL": "C"}
+        argv, input=text, capture_output=True, text=True, errors="surrogateescape", check=False, env={**os.environ, "LC_ALL": "C"}
     )
 
 

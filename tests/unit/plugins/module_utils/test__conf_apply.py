@@ -37,18 +37,18 @@ SERVICE = "nftables.service"
 FILTER, FILTER6 = ("ip", "filter"), ("ip6", "filter")
 BIT = "0x10000000"
 DOCKERS = """table ip filter {
-	chain INPUT {
-		type filter hook input priority 0; policy accept;
-		tcp dport 1 counter accept
-	}
-	chain DOCKER-USER {
-		counter return
-	}
+\tchain INPUT {
+\t\ttype filter hook input priority 0; policy accept;
+\t\ttcp dport 1 counter accept
+\t}
+\tchain DOCKER-USER {
+\t\tcounter return
+\t}
 }
 table ip nat {
-	chain DOCKER {
-		iifname "docker0" counter return
-	}
+\tchain DOCKER {
+\t\tiifname "docker0" counter return
+\t}
 }
 """
 
@@ -357,11 +357,15 @@ def test_a_timer_that_cannot_be_armed_leaves_nothing(host: NftHost, monkeypatch:
     assert not list((host.root / "run/bulkhead").glob("*.*"))
 
 
+def _no_space(*_args: object) -> None:
+    raise OSError(28, "No space left")
+
+
 def test_what_was_applied_and_cannot_be_noted_is_undone(host: NftHost, monkeypatch: pytest.MonkeyPatch) -> None:
     settle(host)
     before = traces(host)
     apply = job(host)
-    monkeypatch.setattr(apply.revert, "applied", lambda *_args: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(apply.revert, "applied", _no_space)
     with pytest.raises(OSError, match="No space left"):
         apply.present(asked(ports=(443,)), False, 30)
     assert traces(host) == before

@@ -15,7 +15,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot imp
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_text import ConfTextError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._revert import RevertError
 from ansible_collections.bulkhead.docker_nftables.tests.unit.nft_host import NftHost, needs_nft
-from ansible_collections.bulkhead.docker_nftables.tests.unit.plugins.module_utils.test__conf_apply import (  # noqa: F401
+from ansible_collections.bulkhead.docker_nftables.tests.unit.plugins.module_utils.test__conf_apply import (  # noqa: F401  # pylint: disable=unused-import
     DOCKERS,
     FILTER,
     FILTER6,

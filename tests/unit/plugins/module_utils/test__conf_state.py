@@ -21,36 +21,36 @@ pytestmark = needs_nft
 FILTER = ("ip", "filter")
 TABLE = "table inet x {\n\tchain c {\n\t\ttcp dport 1 accept\n\t}\n}\n"
 COMPAT = """table ip filter {
-	chain BULKHEAD-INPUT {
-	}
+\tchain BULKHEAD-INPUT {
+\t}
 }
 flush chain ip filter BULKHEAD-INPUT
 table ip filter {
-	chain BULKHEAD-INPUT {
-		tcp dport 22 counter accept
-	}
-	chain INPUT {
-		type filter hook input priority 0; policy drop;
-		counter jump BULKHEAD-INPUT
-	}
-	chain FORWARD {
-		type filter hook forward priority 0;
-	}
-	chain DOCKER-USER {
-	}
+\tchain BULKHEAD-INPUT {
+\t\ttcp dport 22 counter accept
+\t}
+\tchain INPUT {
+\t\ttype filter hook input priority 0; policy drop;
+\t\tcounter jump BULKHEAD-INPUT
+\t}
+\tchain FORWARD {
+\t\ttype filter hook forward priority 0;
+\t}
+\tchain DOCKER-USER {
+\t}
 }
 """
 FURTHER = """table inet mine {
-	set seen {
-		type ipv4_addr
-		flags dynamic,timeout
-		timeout 1h
-		elements = { 192.0.2.9 }
-	}
-	set known {
-		type ipv4_addr
-		elements = { 192.0.2.2, 192.0.2.1 }
-	}
+\tset seen {
+\t\ttype ipv4_addr
+\t\tflags dynamic,timeout
+\t\ttimeout 1h
+\t\telements = { 192.0.2.9 }
+\t}
+\tset known {
+\t\ttype ipv4_addr
+\t\telements = { 192.0.2.2, 192.0.2.1 }
+\t}
 }
 """
 
@@ -330,22 +330,22 @@ def test_a_policy_that_an_earlier_file_stated_is_let_go_of(
 # -- and back ------------------------------------------------------------------------------------------------------
 
 SOMEBODYS = """table ip filter {
-	chain INPUT {
-		type filter hook input priority 0; policy accept;
-		tcp dport 1 accept
-	}
-	chain DOCKER-USER {
-		counter return
-	}
+\tchain INPUT {
+\t\ttype filter hook input priority 0; policy accept;
+\t\ttcp dport 1 accept
+\t}
+\tchain DOCKER-USER {
+\t\tcounter return
+\t}
 }
 table inet x {
-	chain old {
-		counter packets 7 bytes 9 drop
-	}
+\tchain old {
+\t\tcounter packets 7 bytes 9 drop
+\t}
 }
 table inet mine {
-	chain old {
-	}
+\tchain old {
+\t}
 }
 """
 

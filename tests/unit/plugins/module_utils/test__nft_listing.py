@@ -15,38 +15,38 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner i
 from ansible_collections.bulkhead.docker_nftables.tests.unit.nft_host import needs_nft
 
 LISTING = """table ip filter { # handle 3
-	set s { # handle 1
-		type ipv4_addr
-		flags interval
-		elements = { 192.0.2.1,\n\t\t\t     192.0.2.2 }
-	}
+\tset s { # handle 1
+\t\ttype ipv4_addr
+\t\tflags interval
+\t\telements = { 192.0.2.1,\n\t\t\t     192.0.2.2 }
+\t}
 
-	map m { # handle 2
-		type inet_service : verdict
-		elements = { 22 : goto X }
-	}
+\tmap m { # handle 2
+\t\ttype inet_service : verdict
+\t\telements = { 22 : goto X }
+\t}
 
-	counter c { # handle 9
-		packets 0 bytes 0
-	}
+\tcounter c { # handle 9
+\t\tpackets 0 bytes 0
+\t}
 
-	ct helper h { # handle 10
-		type "ftp" protocol tcp
-		l3proto ip
-	}
+\tct helper h { # handle 10
+\t\ttype "ftp" protocol tcp
+\t\tl3proto ip
+\t}
 
-	chain INPUT { # handle 4
-		type filter hook input priority filter; policy drop;
-		counter jump BULKHEAD-INPUT # handle 7\n\t\t  ip saddr 192.0.2.1   counter  accept # handle 12
-	}
+\tchain INPUT { # handle 4
+\t\ttype filter hook input priority filter; policy drop;
+\t\tcounter jump BULKHEAD-INPUT # handle 7\n\t\t  ip saddr 192.0.2.1   counter  accept # handle 12
+\t}
 
-	chain DOCKER-USER { # handle 5
-		comment "not a rule"
-	}
+\tchain DOCKER-USER { # handle 5
+\t\tcomment "not a rule"
+\t}
 
-	chain X { # handle 6
-		log prefix "two  spaces # handle 1" # handle 8
-	}
+\tchain X { # handle 6
+\t\tlog prefix "two  spaces # handle 1" # handle 8
+\t}
 }
 """
 
@@ -116,14 +116,14 @@ def test_tables() -> None:
 @needs_nft
 def test_what_nft_lists_is_what_was_loaded() -> None:
     text = """table ip filter {
-	set s { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2, 192.0.2.3, 192.0.2.4, 192.0.2.5, 192.0.2.6 }; }
-	chain FORWARD { type filter hook forward priority 0; policy drop; }
-	chain A {
-		tcp dport { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22 } counter accept
-		log prefix "a  { b" comment "# handle 3"
-		ip saddr @s jump B
-	}
-	chain B { }
+\tset s { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2, 192.0.2.3, 192.0.2.4, 192.0.2.5, 192.0.2.6 }; }
+\tchain FORWARD { type filter hook forward priority 0; policy drop; }
+\tchain A {
+\t\ttcp dport { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22 } counter accept
+\t\tlog prefix "a  { b" comment "# handle 3"
+\t\tip saddr @s jump B
+\t}
+\tchain B { }
 }
 """
     runner = Runner()
