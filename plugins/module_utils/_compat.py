@@ -65,8 +65,9 @@ class CompatError(Exception):
     """The file does what it must not do in a table of iptables; `errors` holds one sentence each."""
 
     def __init__(self, errors: list[str]) -> None:
-        super().__init__("; ".join(errors))
-        self.errors = errors
+        unique = list(dict.fromkeys(errors))
+        super().__init__("\n  - ".join(["The file is refused; nothing was changed.", *unique]))
+        self.errors = unique
 
 
 def is_shared(family: str, table: str) -> bool:

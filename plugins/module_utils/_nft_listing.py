@@ -48,7 +48,7 @@ def chains(listing: str) -> dict[str, ListedChain]:
     found: dict[str, ListedChain] = {}
     current: ListedChain | None = None
     inside = False
-    for line in listing.splitlines():
+    for line in _whole_lines(listing):
         block = _BLOCK.match(line)
         if block and not inside:
             inside = True
@@ -60,6 +60,21 @@ def chains(listing: str) -> dict[str, ListedChain]:
         elif current is not None:
             _read_line(current, line.strip())
     return found
+
+
+def _whole_lines(listing: str) -> t.Iterator[str]:
+    """Give lines, those that a quoted text runs over as one: a comment may hold what looks like the end of a chain.
+
+    A handle ends a rule also where quotes do not match, since comments of iptables may hold one.
+    """
+    waiting = ""
+    for line in listing.split("\n"):
+        waiting = f"{waiting}\n{line}" if waiting else line
+        if waiting.count('"') % 2 == 0 or _HANDLE.search(waiting):
+            yield waiting
+            waiting = ""
+    if waiting:
+        yield waiting
 
 
 def _read_line(chain: ListedChain, line: str) -> None:

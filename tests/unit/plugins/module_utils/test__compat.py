@@ -135,7 +135,7 @@ def test_rules_in_chains_of_others_are_refused_all_at_once() -> None:
         " BULKHEAD-... may stand there"
         for name, rule in (("INPUT", "tcp dport 22 accept"), ("X", "drop"))
     ]
-    assert str(caught.value) == "; ".join(caught.value.errors)
+    assert str(caught.value) == "\n  - ".join(["The file is refused; nothing was changed.", *caught.value.errors])
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,22 @@ def test_tables() -> None:
     ]
 
 
+def test_a_comment_with_a_line_end_ends_no_chain() -> None:
+    found = chains(
+        'table ip filter {\n\tchain A { # handle 1\n\t\taccept comment "x\n\t}\n\tchain B {\n" # handle 2\n'
+        "\t\tdrop # handle 3\n\t}\n}\n"
+    )
+    assert list(found) == ["A"]
+    assert [rule.handle for rule in found["A"].rules] == [2, 3]
+
+
+def test_a_quote_in_a_comment_hides_no_rule() -> None:
+    found = chains('table ip filter {\n\tchain A { # handle 1\n\t\taccept comment "5" # handle 2\n\t\tdrop # handle 3\n\t}\n}\n')
+    odd = chains('table ip filter {\n\tchain A { # handle 1\n\t\taccept comment "5"" # handle 2\n\t\tdrop # handle 3\n\t}\n}\n')
+    for listing in (found, odd):
+        assert [rule.handle for rule in listing["A"].rules] == [2, 3]
+
+
 @needs_nft
 def test_what_nft_lists_is_what_was_loaded() -> None:
     text = """table ip filter {
