@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _iptables_readable
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import INCLUDE
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compat import CompatError, CompatTable
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_state import ConfState
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_state import ConfState, own_tables
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Result, Runner
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable, TableError
 from ansible_collections.bulkhead.docker_nftables.tests.unit.nft_host import NftHost, needs_nft
@@ -103,6 +103,26 @@ def test_what_a_file_says(host: NftHost, state: ConfState) -> None:
 def test_a_policy_that_is_stated_is_told_from_one_that_is_not(state: ConfState, policy: str) -> None:
     text = COMPAT.replace("policy drop", f"policy {policy}").replace("forward priority 0;", f"forward priority 0; policy {policy};")
     assert state.want(TABLE, conf(text)).shared[FILTER].policies == {"INPUT": policy, "FORWARD": policy}
+
+
+def test_policies_are_stated_in_filter_tables_only(state: ConfState) -> None:
+    text = "table ip nat {\n\tchain PREROUTING {\n\t\ttype nat hook prerouting priority -100; policy accept;\n\t}\n}\n"
+    assert state.want(TABLE, conf(text)).shared["ip", "nat"] == CompatTable(
+        bases={"PREROUTING": ("nat", "prerouting", "dstnat")}
+    )
+
+
+def test_which_tables_are_the_files_own() -> None:
+    text = "table inet a\ndelete table inet a\ntable inet a {\n}\ntable ip6 b {\n}\ntable ip filter {\n}\nflush chain inet c d\n"
+    assert own_tables(text) == (("inet", "a"), ("ip6", "b"))
+    assert own_tables('# table inet a {\ndefine x = 1\ninclude "/x"\n') == ()
+
+
+def test_a_script_is_checked_and_not_loaded(host: NftHost, state: ConfState) -> None:
+    state.check("table inet mine {\n}\n")
+    with pytest.raises(TableError, match="nft refuses the ruleset"):
+        state.check("table inet mine {\n\tnonsense\n}\n")
+    assert host.ruleset() == ""
 
 
 def test_a_file_with_the_own_table_alone(state: ConfState) -> None:
@@ -286,6 +306,17 @@ def test_what_somebody_changes_is_seen_and_repaired(
         assert host.ruleset() == after
     elif "mangle" not in script and "mine" not in script:
         assert host.ruleset() == ruleset
+
+
+def test_a_table_of_a_former_file_goes_where_it_is_still_there(host: NftHost, state: ConfState) -> None:
+    settle(state, conf(FURTHER))
+    state.former = (("inet", "mine"), ("inet", "x"), ("inet", "gone"))
+    assert settle(state, conf(FURTHER)) == []
+    before = state.live()
+    assert settle(state, conf()) == ["delete table inet mine"]
+    assert "inet mine" not in host.ruleset() and "inet x" in host.ruleset() and state.live() != before
+    state.undo()
+    assert "inet mine" in host.ruleset() and "192.0.2.9" in host.ruleset()
 
 
 def test_the_own_table_and_all_of_ours_go(host: NftHost, state: ConfState) -> None:
