@@ -99,6 +99,7 @@ def assert_no_rule_twice(host: Host) -> None:
         twice = sorted({line for line in lines if lines.count(line) > 1})
         assert not twice, f"{host.suite}, {tool}: {twice}"
 
+
 _READ_BACK = """
 import json, shlex, subprocess
 

@@ -402,7 +402,9 @@ def test_a_table_that_the_file_no_longer_has_goes(story: Story, suite: str) -> N
 @each_suite
 def test_removing_leaves_nothing_but_empty_chains(story: Story, suite: str) -> None:
     before, after = story.before[suite], story.after[suite]
-    differing = sorted(path for path in before.etc.keys() | after.etc.keys() if before.etc.get(path) != after.etc.get(path))
+    differing = sorted(
+        path for path in before.etc.keys() | after.etc.keys() if before.etc.get(path) != after.etc.get(path)
+    )
     assert {path: (before.etc.get(path), after.etc.get(path)) for path in differing} == {}
     assert meaning(after.saved) == meaning(before.saved)
     assert "inet" not in after.ruleset
