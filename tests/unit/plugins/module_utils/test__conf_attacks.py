@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._apply import Apply
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import BootError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_text import ConfTextError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._revert import RevertError
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import Runner
 from ansible_collections.bulkhead.docker_nftables.tests.unit.nft_host import NftHost, needs_nft
-from ansible_collections.bulkhead.docker_nftables.tests.unit.plugins.module_utils.test__conf_apply import (  # noqa: F401  # pylint: disable=unused-import
+from ansible_collections.bulkhead.docker_nftables.tests.unit.plugins.module_utils.test__conf_apply import (
+    CONF,
     DOCKERS,
     FILTER,
     FILTER6,
     asked,
-    host,
     job,
     pending,
     settle,
@@ -31,10 +33,19 @@ pytestmark = needs_nft
 LAYOUT = "etc/bulkhead/layout.json"
 
 
+@pytest.fixture
+def host(tmp_path: Path) -> t.Iterator[NftHost]:
+    """A host with a file of somebody else's, in a network namespace of its own."""
+    with Runner().scratch_network():
+        made = NftHost(tmp_path)
+        (tmp_path / "etc/nftables.conf").write_bytes(CONF)
+        yield made
+
+
 @pytest.mark.parametrize("lost", [(LAYOUT,), (LAYOUT, "etc/nftables.conf")])
 @pytest.mark.parametrize("then", ["absent", "own_table"])
 def test_a_host_that_has_lost_its_layout_is_not_left_with_a_policy_that_drops(
-    host: NftHost, lost: tuple[str, ...], then: str  # noqa: F811
+    host: NftHost, lost: tuple[str, ...], then: str
 ) -> None:
     host.nft(DOCKERS)
     settle(host, asked(output_policy="drop"))
@@ -52,7 +63,7 @@ def test_a_host_that_has_lost_its_layout_is_not_left_with_a_policy_that_drops(
     assert len(lost) == 2 or "hook output priority filter; policy drop" not in host.ruleset()
 
 
-def test_the_role_for_one_table_does_not_go_on_in_a_layout_that_nobody_remembers(host: NftHost) -> None:  # noqa: F811
+def test_the_role_for_one_table_does_not_go_on_in_a_layout_that_nobody_remembers(host: NftHost) -> None:
     """Its table would drop and mark nothing, and INPUT accepts nothing without a mark."""
     settle(host)
     (host.root / LAYOUT).unlink()
@@ -64,7 +75,7 @@ def test_the_role_for_one_table_does_not_go_on_in_a_layout_that_nobody_remembers
     Apply(host, "inet", "bulkhead", True, str(host.root)).present(asked().content, False, 0)
 
 
-def test_an_included_file_that_flushes_is_refused_where_it_is_named(host: NftHost) -> None:  # noqa: F811
+def test_an_included_file_that_flushes_is_refused_where_it_is_named(host: NftHost) -> None:
     """Also one that such a file includes: nft would load it without a word, and Docker's rules would be gone."""
     directory = host.root / "etc/nftables.d"
     directory.mkdir()
@@ -78,7 +89,7 @@ def test_an_included_file_that_flushes_is_refused_where_it_is_named(host: NftHos
     assert (host.files(), host.ruleset()) == before
 
 
-def written_again(host: NftHost) -> None:  # noqa: F811
+def written_again(host: NftHost) -> None:
     """Do to the jumps what a restore by iptables does: every rule is made again, with another handle."""
     for family, table in (FILTER, FILTER6):
         for chain in host.chains(family, table).values():
@@ -87,7 +98,7 @@ def written_again(host: NftHost) -> None:  # noqa: F811
                 host.nft(f"flush chain {family} {table} {chain.name}\n{rules}")
 
 
-def flushed(host: NftHost) -> None:  # noqa: F811
+def flushed(host: NftHost) -> None:
     """Take everything away, as a file of somebody's own does."""
     host.nft("flush ruleset\n")
 
@@ -96,7 +107,7 @@ def flushed(host: NftHost) -> None:  # noqa: F811
 @pytest.mark.parametrize("meanwhile", [written_again, flushed])
 @pytest.mark.parametrize("layouts", [("", "iptables_compat"), ("own_table", "iptables_compat"), ("iptables_compat",) * 2])
 def test_the_way_back_needs_no_handle(
-    host: NftHost, layouts: tuple[str, str], meanwhile: t.Callable[[NftHost], None], back: str  # noqa: F811
+    host: NftHost, layouts: tuple[str, str], meanwhile: t.Callable[[NftHost], None], back: str
 ) -> None:
     host.nft(DOCKERS)
     if layouts[0]:
@@ -120,7 +131,7 @@ def test_the_way_back_needs_no_handle(
         assert effective(host) == before
 
 
-def test_the_way_back_to_a_layout_that_the_change_has_left(host: NftHost) -> None:  # noqa: F811
+def test_the_way_back_to_a_layout_that_the_change_has_left(host: NftHost) -> None:
     """The jumps are gone with the change: behind a flush they are put back as a start of the service does."""
     host.nft(DOCKERS)
     settle(host)
@@ -131,7 +142,7 @@ def test_the_way_back_to_a_layout_that_the_change_has_left(host: NftHost) -> Non
     assert effective(host) == before
 
 
-def effective(host: NftHost) -> set[str]:  # noqa: F811
+def effective(host: NftHost) -> set[str]:
     """What decides: policies that drop and rules; not chains that are empty, nor jumps to such."""
     found = set()
     for family, table in ((*FILTER,), (*FILTER6,), ("inet", "bulkhead")):
