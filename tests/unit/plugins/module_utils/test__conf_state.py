@@ -88,8 +88,7 @@ def test_what_a_file_says(host: NftHost, state: ConfState) -> None:
     assert found.text == TABLE
     assert list(found.shared) == [FILTER] and list(found.further) == [("inet", "mine")]
     assert found.shared[FILTER] == CompatTable(
-        bases={"INPUT": ("filter", "input", "filter"), "FORWARD": ("filter", "forward", "filter")}
-        | {"OUTPUT": ("filter", "output", "filter")},
+        bases={name: ("filter", name.lower(), "filter") for name in ("INPUT", "FORWARD", "OUTPUT")},
         policies={"INPUT": "drop"},
         own={"BULKHEAD-INPUT": ["tcp dport 22 counter accept"]},
         plain=["DOCKER-USER"],
