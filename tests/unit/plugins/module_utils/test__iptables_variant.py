@@ -402,7 +402,7 @@ def test_the_other_family_keeps_its_order_when_docker_restarts(host: Host) -> No
     host.docker_writes(host.old)
     host.old["ip6tables"] = Xtables()
     host.old["ip6tables"].restore("*filter\nCOMMIT\n", flush=True)
-    host.holds = lambda argv: None  # type: ignore[method-assign]
+    host.holds = lambda argv: None
     move(host).apply(move(host).plan(), 60)
     assert "restart docker.service" in host.events[-6:]
     assert host.new["ip6tables"].rules["filter"]["FORWARD"][:2] == order
@@ -559,7 +559,7 @@ def test_a_docker_that_systemd_does_not_run_is_not_restarted(host: Host) -> None
 def test_tables_that_iptables_cannot_read_are_no_place_to_move_to(host: Host) -> None:
     run = host._run
     text = "# Table `filter' is incompatible, use 'nft' tool.\n"
-    host._run = lambda argv, stdin: Result(0, text, "") if argv == ["iptables-nft-save"] else run(argv, stdin)  # type: ignore[method-assign]
+    host._run = lambda argv, stdin: Result(0, text, "") if argv == ["iptables-nft-save"] else run(argv, stdin)
     assert "Table `filter' is incompatible" in reasons(host)
 
 
@@ -570,7 +570,7 @@ def test_rules_that_read_back_as_something_else_do_not_move(host: Host) -> None:
         result = run(argv, stdin)
         return Result(0, result.stdout.replace(" --dport 22", ""), "") if argv == ["iptables-nft-save"] else result
 
-    host._run = forgetful  # type: ignore[method-assign]
+    host._run = forgetful
     assert "--dport 22 -j ACCEPT reads back from nf_tables as something else" in reasons(host)
 
 
@@ -583,14 +583,14 @@ def test_a_host_on_nf_tables_runs_no_old_tool(host: Host) -> None:
     host.old = {"iptables": Xtables(), "ip6tables": Xtables()}
     host.names()
     host.missing |= {"iptables-legacy-save", "ip6tables-legacy-save"}
-    host.holds = lambda argv: None  # type: ignore[method-assign]
+    host.holds = lambda argv: None
     assert move(host).plan().actions == []
 
 
 def test_only_the_alternatives_of_an_empty_host_change(host: Host) -> None:
     host.old = {"iptables": Xtables(), "ip6tables": Xtables()}
     host.names()
-    host.holds = lambda argv: None  # type: ignore[method-assign]
+    host.holds = lambda argv: None
     move(host).apply(move(host).plan(restart_docker=False), 60)
     assert host.events == ["iptables is /usr/sbin/iptables-nft", "ip6tables is /usr/sbin/ip6tables-nft"]
 
@@ -599,7 +599,7 @@ def test_other_tools_with_rules_are_named(host: Host) -> None:
     host.alternatives["ebtables"] = "/usr/sbin/ebtables-legacy"
     run = host._run
     text = "*filter\n:INPUT ACCEPT\n-A INPUT -j DROP\n"
-    host._run = lambda argv, stdin: Result(0, text, "") if argv == ["ebtables-legacy-save"] else run(argv, stdin)  # type: ignore[method-assign]
+    host._run = lambda argv, stdin: Result(0, text, "") if argv == ["ebtables-legacy-save"] else run(argv, stdin)
     assert "ebtables has rules in the old xtables" in reasons(host)
 
 

@@ -387,7 +387,7 @@ def test_rules_of_real_hosts_loaded_by_iptables_itself(capture: str, expected: l
 
 def test_docker_rules_are_only_missed_where_docker_should_have_made_some() -> None:
     def codes(presence: DockerPresence, **more: object) -> list[str]:
-        return [each.code for each in find_all(Ruleset(), presence, **more)]  # type: ignore[arg-type]
+        return [each.code for each in find_all(Ruleset(), presence, **more)]
 
     assert codes(DOCKER) == ["DOCKER_RULES_MISSING"]
     assert codes(DockerPresence(running=False, bridges=DOCKER.bridges)) == []
@@ -406,7 +406,7 @@ def test_docker_rules_are_only_missed_where_docker_should_have_made_some() -> No
 )
 def test_docker_rules_that_are_half_gone_with_the_nftables_backend(lost: object, missed: str | None) -> None:
     document = json.loads((FIXTURES / "docker-29.7.2-nftables" / "ruleset.json").read_text())
-    document["nftables"] = [entry for entry in document["nftables"] if not lost(entry)]  # type: ignore[operator]
+    document["nftables"] = [entry for entry in document["nftables"] if not lost(entry)]
     _ruleset, presence = captured("docker-29.7.2-nftables")
     findings = [
         each for each in find_all(parse_ruleset(json.dumps(document)), presence) if each.code == "DOCKER_RULES_MISSING"
