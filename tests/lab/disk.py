@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host's disk: what it writes lies over the cached image; Docker's data has a plain directory of its own."""
+"""A host's disk: what it writes lies over the cached image; images and containers lie in plain directories.
+
+Docker from 29 on keeps them with containerd, and neither can lay an overlay over the host's own.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,11 @@ class Disk:
         self.directory = paths.DISKS / lab / host
         self.root = self.directory / "root"
         self.docker = self.directory / "docker"
+        self.containerd = self.directory / "containerd"
         self.console = self.directory / "console.log"
 
     def create(self, image: Path, public_key: str, daemon_json: str | None) -> None:
-        for part in ("upper", "work", "root", "docker"):
+        for part in ("upper", "work", "root", "docker", "containerd"):
             (self.directory / part).mkdir(parents=True)
         layers = f"lowerdir={image},upperdir={self.directory}/upper,workdir={self.directory}/work"
         run(["mount", "-t", "overlay", "overlay", "-o", layers, str(self.root)])

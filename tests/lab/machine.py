@@ -74,7 +74,8 @@ def start(host: Host) -> subprocess.Popen[bytes]:
     argv = ["systemd-nspawn", "--quiet", "-D", str(disk.root), "--boot", "--register=no", "--keep-unit"]
     argv += [f"--network-namespace-path={guard(host.namespace.path)}", "--capability=all"]
     argv += [f"--system-call-filter={_CALLS}", f"--machine={machine}", f"--hostname={host.name}"]
-    argv += ["--resolv-conf=off", "--timezone=off", "--link-journal=no", f"--bind={disk.docker}:/var/lib/docker"]
+    argv += ["--resolv-conf=off", "--timezone=off", "--link-journal=no"]
+    argv += [f"--bind={disk.docker}:/var/lib/docker", f"--bind={disk.containerd}:/var/lib/containerd"]
     if Path("/lib/modules").is_dir():
         argv += ["--bind-ro=/lib/modules"]
     for key, places in (
