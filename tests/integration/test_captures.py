@@ -11,6 +11,7 @@ import typing as t
 
 import pytest
 from world import World, captures
+from world.build import load as load_nft
 from world.capture import load
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and nft need root")
@@ -57,5 +58,5 @@ def test_a_rule_that_is_missing_shows() -> None:
     rule = '\t\tcounter drop comment "UNPUBLISHED PORT DROP"\n'
     assert capture.native.count(rule) == 7
     with World(capture) as world:
-        world.load(capture.native.replace(rule, ""))
+        load_nft(world.host, capture.native.replace(rule, ""))
         assert differences(world, capture.reach) == {("172.24.0.2", 81): "refused", ("172.24.0.2", 7): "refused"}

@@ -18,13 +18,13 @@ PEER = ("198.51.100.50/24", "2001:db8::50/64")
 #: What the neighbour reaches through the host without a published port.
 BEHIND = ("172.16.0.0/12", "fd00:20::/64")
 #: A test sends more errors a second than a kernel would by itself.
-_UNLIMITED = {
+UNLIMITED = {
     "net.ipv4.icmp_ratelimit": "0",
     "net.ipv4.icmp_msgs_per_sec": "100000",
     "net.ipv4.icmp_msgs_burst": "100000",
     "net.ipv6.icmp.ratelimit": "0",
 }
-_PLAIN = {
+PLAIN = {
     "net.ipv4.conf.all.rp_filter": "0",
     "net.ipv4.conf.default.rp_filter": "0",
     "net.ipv6.conf.all.accept_dad": "0",
@@ -47,6 +47,17 @@ def _address(address: str, device: str) -> str:
     return f"address add {address} dev {device}{' nodad' if six(address) else ''}"
 
 
+def host_lines(capture: Capture) -> list[str]:
+    """For ip(8): the host's bridges, addresses and routes; eth0 is there."""
+    lines = []
+    for interface in capture.interfaces:
+        if interface.bridge:
+            lines.append(f"link add {interface.name} type bridge forward_delay 0 mcast_snooping 0")
+        lines.append(f"link set {interface.name} up")
+        lines += [_address(address, interface.name) for address in interface.addresses]
+    return [*lines, *(f"route add default via {gateway}" for gateway in capture.gateways)]
+
+
 def _listener(address: str, port: int) -> socket.socket:
     """A socket the kernel accepts connections for by itself."""
     server = socket.socket(socket.AF_INET6 if six(address) else socket.AF_INET, socket.SOCK_STREAM)
@@ -56,6 +67,25 @@ def _listener(address: str, port: int) -> socket.socket:
     server.bind((address, port))
     server.listen(4096)
     return server
+
+
+def load(host: Room, text: str) -> None:
+    """Add nft text to a host's rules."""
+    host.run("nft", "-f", "-", text=text)
+
+
+def restore(host: Room, family: str, text: str) -> None:
+    """Load a save of iptables or ip6tables; each table in it replaces the one there is."""
+    host.run(f"{family}-restore", text=text)
+
+
+def load_rules(host: Room, capture: Capture) -> None:
+    """All rules that were captured."""
+    for family, text in capture.iptables.items():
+        if text:
+            restore(host, family, text)
+    if capture.native:
+        load(host, capture.native)
 
 
 class World:
@@ -76,15 +106,8 @@ class World:
     def _wire_lan(self) -> None:
         host, peer = self.host, self.peer
         for room in (host, peer):
-            room.sysctl({**_PLAIN, **_UNLIMITED})
-        lines = [f"link add eth0 type veth peer name eth0 netns {peer.path}"]
-        for interface in self.capture.interfaces:
-            if interface.bridge:
-                lines.append(f"link add {interface.name} type bridge forward_delay 0 mcast_snooping 0")
-            lines.append(f"link set {interface.name} up")
-            lines += [_address(address, interface.name) for address in interface.addresses]
-        lines += [f"route add default via {gateway}" for gateway in self.capture.gateways]
-        host.ip(*lines)
+            room.sysctl({**PLAIN, **UNLIMITED})
+        host.ip(f"link add eth0 type veth peer name eth0 netns {peer.path}", *host_lines(self.capture))
         through = {six(address): bare(address) for address in self.capture.interfaces[0].addresses}
         peer.ip(
             "link set eth0 up",
@@ -94,7 +117,7 @@ class World:
 
     def _wire_container(self, name: str, ends: t.Sequence[End]) -> None:
         room = self.containers[name] = Room()
-        room.sysctl({**_PLAIN, **_UNLIMITED})
+        room.sysctl({**PLAIN, **UNLIMITED})
         outer, inner = [], []
         for number, end in enumerate(ends):
             device, wire = f"eth{number}", f"v{number}-{name}"
@@ -115,24 +138,8 @@ class World:
         with room.entered():
             self._sockets.append(_listener(address, port))
 
-    def load(self, text: str) -> None:
-        """Add nft text to the host's rules."""
-        self.host.run("nft", "-f", "-", text=text)
-
-    def restore(self, family: str, text: str) -> None:
-        """Load a save of iptables or ip6tables; each table in it replaces the one there is."""
-        self.host.run(f"{family}-restore", text=text)
-
     def load_capture(self) -> None:
-        """All rules that were captured."""
-        for family, text in self.capture.iptables.items():
-            if text:
-                self.restore(family, text)
-        if self.capture.native:
-            self.load(self.capture.native)
-
-    def flush(self) -> None:
-        self.load("flush ruleset\n")
+        load_rules(self.host, self.capture)
 
     def reach(self, targets: t.Iterable[tuple[str, int]], timeout: float) -> dict[tuple[str, int], str]:
         """What the neighbour gets from each address and port."""

@@ -14,7 +14,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1] / "captures"
 _TABLE = re.compile(r"^table (\S+) (\S+) \{.*?^\}\n", re.M | re.S)
-#: Newer nft's spelling, and one that nft 1.0.6 takes too. The owner flag would take the table away with the nft that loads it.
+#: Newer nft's spelling, and one that nft 1.0.6 takes too. With its owner flag the table would go with the nft that
+#: loads it.
 _OLDER = (
     (re.compile(r"(hook output priority) dstnat \+ 10;"), r"\1 -90;"),
     (re.compile(r"(hook output priority) dstnat;"), r"\1 -100;"),
@@ -37,6 +38,7 @@ class Interface:
 class End:
     """A container's end of a wire to a bridge."""
 
+    network: str
     bridge: str
     addresses: tuple[str, ...]
     gateways: tuple[str, ...]
@@ -56,6 +58,10 @@ class Capture:
     native: str
     iptables: t.Mapping[str, str]
     reach: t.Mapping[tuple[str, int], str]
+
+    def networks(self) -> dict[str, str]:
+        """Bridges by the names of their networks."""
+        return {end.network: end.bridge for ends in self.containers.values() for end in ends}
 
     def bridges(self) -> list[str]:
         return [interface.name for interface in self.interfaces if interface.bridge]
@@ -85,7 +91,8 @@ def load(name: str) -> Capture:
         sysctls=host["sysctls"],
         containers={
             one["name"]: tuple(
-                End(end["bridge"], tuple(end["addresses"]), tuple(end["gateways"])) for end in one["ends"]
+                End(end["network"], end["bridge"], tuple(end["addresses"]), tuple(end["gateways"]))
+                for end in one["ends"]
             )
             for one in host["containers"]
         },
