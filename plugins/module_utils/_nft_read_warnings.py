@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Iterator
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Rule, Ruleset
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_backend import user_chain_left
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_docker import (
     forward_drops,
     rules_missing,
@@ -53,6 +54,7 @@ def find_all(
         *legacy_tables(ruleset, legacy4, legacy6, legacy_rules),
         *forward_drops(ruleset, presence),
         *rules_missing(ruleset, presence, legacy4, docker_manages_rules, legacy_rules.ipv4),
+        *user_chain_left(ruleset),
     ]
 
 

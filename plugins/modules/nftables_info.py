@@ -498,6 +498,8 @@ warnings_found:
         - V(LEGACY_XTABLES), rules of the old xtables that nft does not show.
         - V(FORWARD_DROP_CUTS_DOCKER), a forward chain that drops the traffic of Docker's bridges.
         - V(DOCKER_RULES_MISSING), Docker runs and its rules are gone.
+        - V(DOCKER_USER_LEFT), Docker makes its rules with nftables, and chain C(DOCKER-USER), which it does not ask, has
+          rules.
         - V(NFTABLES_SERVICE_FLUSHES), nftables.service would empty Docker's tables with its own.
         - V(LAYOUT_LOST), the own table, or chains, jumps or the policy that the host's layout stands on, are gone.
         - V(LAYOUT_BROKEN), C(/etc/bulkhead/layout.json) cannot be used.
@@ -506,8 +508,8 @@ warnings_found:
     severity:
       description:
         - V(error) where the host fails open, or Docker's ports and containers are cut off, right now. That is
-          V(DOCKER_RULES_MISSING), V(FORWARD_DROP_CUTS_DOCKER), V(LAYOUT_LOST), and V(UNREADABLE_BY_IPTABLES) in a chain that Docker works
-          on.
+          V(DOCKER_RULES_MISSING), V(DOCKER_USER_LEFT) where nothing leads to the chain, V(FORWARD_DROP_CUTS_DOCKER),
+          V(LAYOUT_LOST), and V(UNREADABLE_BY_IPTABLES) in a chain that Docker works on.
         - Else V(warning).
       type: str
     text:

@@ -670,3 +670,19 @@ def test_a_jump_of_nft_and_one_of_iptables_are_the_same() -> None:
         runner.run(["iptables-nft", "-A", "INPUT", "-j", "BULKHEAD-INPUT"])
         findings = find_all(read_ruleset(runner), DockerPresence())
     assert places(findings) == [("DUPLICATE_RULES", "ip filter INPUT")]
+
+
+@pytest.mark.parametrize(
+    ("rules", "severity"),
+    [
+        ("add rule ip filter FORWARD counter jump DOCKER-USER\nadd rule ip filter DOCKER-USER counter drop", "warning"),
+        ("add rule ip filter DOCKER-USER counter drop", "error"),
+        ("", None),
+    ],
+)
+def test_rules_that_the_nftables_backend_does_not_ask(rules: str, severity: str | None) -> None:
+    chains = "add chain ip filter FORWARD { type filter hook forward priority 0; }\nadd chain ip filter DOCKER-USER\n"
+    for docker in (True, False):
+        text = "add table ip filter\n" + chains + rules + ("\nadd table ip docker-bridges" if docker else "")
+        found = [each for each in find_all(loaded(text), DockerPresence()) if each.code == "DOCKER_USER_LEFT"]
+        assert [each.severity for each in found] == ([severity] if severity and docker else [])
