@@ -13,9 +13,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import shlex
 import typing as t
 from dataclasses import dataclass
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_save import (
+    Saved,
+    SaveError,
+    Table,
+    parse_save,
+)
+
+#: Reading is shared; whoever moves rules finds it here.
+__all__ = ["SaveError", "Saved", "Table", "parse_save"]
 
 USER_CHAIN = "DOCKER-USER"
 #: Docker's own chains: what is in them goes with a restart. DOCKER-USER belongs to the user.
@@ -69,73 +78,9 @@ _CLOSES = re.compile(r".* -j (?:DROP|REJECT)(?: .*)?")
 _INTERFACE = re.compile(r"(?<!\S)-[io] (\S+)")
 _LOCAL_DNAT = re.compile(r"-A DOCKER -d 127\.0\.0\.1/32 .*?-p (\S+) -m \S+ --dport (\d+) -j DNAT .*")
 _IPSET = re.compile(r"--(?:match-set|add-set|del-set|map-set) (\S+)")
-_CHAIN = re.compile(r":(\S+) (\S+)(?: \[\d+:\d+\])?")
-_RULE = re.compile(r"-A (\S+)(?: .*)?")
 
 #: Bridges of Docker's, with their addresses.
 Bridges = t.Mapping[str, t.Sequence[str]]
-
-
-class SaveError(ValueError):
-    """A saved text is not what an iptables-save prints."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table: policies of the builtin chains, and the rules of every chain in order, as they were printed."""
-
-    policies: dict[str, str]
-    chains: dict[str, tuple[str, ...]]
-
-
-Saved = t.Dict[str, Table]
-
-
-def parse_save(text: str) -> Saved:
-    """The tables of a saved text.
-
-    A line that could be anything else is refused: a comment may hold a line break, and what follows it is no rule.
-    """
-    policies: dict[str, dict[str, str]] = {}
-    rules: dict[str, dict[str, list[str]]] = {}
-    table = None
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line or line.startswith("#"):
-            continue
-        if line.startswith("*") and table is None:
-            table = line[1:]
-            policies[table], rules[table] = {}, {}
-        elif line == "COMMIT" and table is not None:
-            table = None
-        elif table is None or not _take(line, policies[table], rules[table]):
-            raise SaveError(f"line {number} cannot be understood: {line[:120]!r}")
-    if table is not None:
-        raise SaveError(f"the table {table} has no end")
-    return {
-        name: Table(policies[name], {chain: tuple(lines) for chain, lines in rules[name].items()}) for name in rules
-    }
-
-
-def _take(line: str, policies: dict[str, str], rules: dict[str, list[str]]) -> bool:
-    chain = _CHAIN.fullmatch(line)
-    if chain is not None:
-        if chain.group(2) != "-":
-            policies[chain.group(1)] = chain.group(2)
-        rules[chain.group(1)] = []
-        return True
-    rule = _RULE.fullmatch(line)
-    if rule is None or rule.group(1) not in rules or not _quotes_closed(line):
-        return False
-    rules[rule.group(1)].append(line)
-    return True
-
-
-def _quotes_closed(line: str) -> bool:
-    try:
-        shlex.split(line)
-    except ValueError:
-        return False
-    return True
 
 
 def has_rules(saved: Saved) -> bool:
