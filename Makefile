@@ -4,11 +4,13 @@
 #   make test STAGES="unit lint"       only these stages (make help lists them)
 #   make demo | make demo-clean        a hardened Docker host in two tables
 #   make bench                         what the own table costs
+#   make fuzz FUZZ="--rulesets 10000"  random rulesets and packets against the kernel, for longer
 
 VENV ?= .venv
 PYTHON ?= python3
 STAGES ?=
 SUITES ?=
+FUZZ ?= --rulesets 10000 --packets 200
 export PYTHONPATH := tests
 export PYTHONUNBUFFERED := 1
 ifneq ($(SUITES),)
@@ -16,13 +18,14 @@ export LAB_SUITES := $(SUITES)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lab test demo demo-clean bench lab-clean clean
+.PHONY: help setup setup-lab test demo demo-clean bench fuzz lab-clean clean
 
 help:
 	@echo 'make demo        boot a real Docker host, show what leaks, harden it, show it again'
 	@echo 'make demo-clean  remove everything the demo left'
 	@echo 'make test        run all tests; STAGES="unit lint" chooses, SUITES="trixie" limits the hosts'
 	@echo 'make bench       measure connections per second and times with a large policy'
+	@echo 'make fuzz        compare the analyser of exposure with the kernel for a quarter of an hour'
 	@echo 'make lab-clean   remove every test host, also those of a run that was killed'
 	@echo 'make clean       remove the virtual environment and the logs'
 	@$(PYTHON) -m run --list
@@ -44,6 +47,9 @@ demo-clean: setup-lab
 
 bench: setup-lab
 	@$(VENV)/bin/python -m bench
+
+fuzz: setup
+	@$(VENV)/bin/python -m fuzz $(FUZZ)
 
 lab-clean: setup-lab
 	@$(VENV)/bin/python -m lab clean

@@ -75,7 +75,7 @@ def lint(place: Place) -> list[Step]:
     types = {"MYPYPATH": f"{tree.parents[2]}:{tree / 'tests'}"}
     mypy = [tool("mypy"), "--cache-dir", str(place.output / "mypy"), "--config-file", str(tree / "pyproject.toml")]
     plugins = "ansible_collections.bulkhead.docker_nftables.plugins.module_utils"
-    packages = [name for name in ("lab", "run", "demo", "bench") if python_files(tree, f"tests/{name}")]
+    packages = [name for name in ("lab", "run", "demo", "bench", "fuzz") if python_files(tree, f"tests/{name}")]
     steps = [
         Step("ruff", [tool("ruff"), "check", "--no-cache", "."], tree),
         Step("mypy plugins/module_utils", [*mypy, "-p", plugins], tree, types),
@@ -125,6 +125,11 @@ def integration(place: Place) -> list[Step]:
     return [pytest_step(place, "integration", "tests/integration", live=True, timeout=2400)]
 
 
+def fuzz(place: Place) -> list[Step]:
+    """The analyser of exposure against the running kernel."""
+    return [pytest_step(place, "fuzz", "tests/fuzz", live=True)]
+
+
 def molecule(place: Place) -> list[Step]:
     """Molecule from the repository root: its scenarios use the same test hosts."""
     scenarios = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
@@ -147,6 +152,7 @@ STAGES = (
     Stage("lint", "ruff, mypy, yamllint, ansible-lint, changelog and documentation", lint),
     Stage("sanity", "ansible-test sanity", sanity),
     Stage("importer", "the built collection and galaxy-importer", importer),
+    Stage("fuzz", "random rulesets and packets against the kernel", fuzz),
     Stage("compat", "unit tests and playbook syntax on older ansible-core", compat),
     Stage("integration", "tests on real hosts", integration, hosts=True),
     Stage("molecule", "molecule scenarios on real hosts", molecule, hosts=True),

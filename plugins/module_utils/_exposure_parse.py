@@ -1,0 +1,90 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private to the collection: turn `nft -j list ruleset` into what the analyser walks through.
+
+May change at any time.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _nft_read
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_expr import operations
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import (
+    ACCEPT,
+    Chain,
+    Coverage,
+    Opaque,
+    Program,
+    Rule,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import Unreadable
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import Op
+
+
+def parse(printed: str) -> Program:
+    """Read a listing; what is not understood is kept as such and counted."""
+    ruleset = _nft_read.parse_ruleset(printed, elements=True)
+    coverage = Coverage()
+    chains: dict[tuple[str, str, str], Chain] = {}
+    for table in ruleset.tables:
+        if "dormant" in table.flags:
+            continue
+        sets = _Sets(table)
+        for chain in table.chains:
+            rules = tuple(
+                Rule(table.family, table.name, chain.name, rule.handle, _ops(rule, sets, coverage))
+                for rule in chain.rules
+            )
+            chains[(table.family, table.name, chain.name)] = Chain(
+                table.family,
+                table.name,
+                chain.name,
+                rules,
+                chain.type or "",
+                chain.hook or "",
+                chain.priority or 0,
+                chain.policy or ACCEPT,
+                chain.devices,
+            )
+    return Program(chains, coverage)
+
+
+class _Sets:
+    """The elements of a table's sets, as far as they do not change while packets pass."""
+
+    def __init__(self, table: _nft_read.Table) -> None:
+        self.sets = {item.name: item for item in table.sets}
+        self.filled = {
+            str(body["set"]).lstrip("@")
+            for chain in table.chains
+            for rule in chain.rules
+            for expression in rule.expr
+            if isinstance(expression, dict)
+            for kind, body in expression.items()
+            if kind in ("set", "map") and isinstance(body, dict) and "set" in body
+        }
+
+    def find(self, name: str) -> list[t.Any]:
+        found = self.sets.get(name)
+        if found is None:
+            raise Unreadable(f"the set {name} is not in the listing")
+        if name in self.filled or "dynamic" in found.flags:
+            raise Unreadable(f"packets fill the set {name}")
+        return list(found.elements or ())
+
+
+def _ops(rule: _nft_read.Rule, sets: _Sets, coverage: Coverage) -> tuple[Op, ...]:
+    found: list[Op] = []
+    for expression in rule.expr:
+        coverage.total += 1
+        for op in operations(expression, sets.find):
+            if isinstance(op, Opaque):
+                coverage.miss(op.reason)
+            found.append(op)
+    return tuple(found)

@@ -1,0 +1,219 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private to the collection: where the kernel sends a packet, and which sources it believes.
+
+May change at any time.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import TABLES
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import ROUTE_TYPES, name_number
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_read import Doubt, Pieces
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_sets import full, meet, minus
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._intervals import merge
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import Flow, Query
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import (
+        Host,
+        Interface,
+        Route,
+        RoutingRule,
+    )
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_read import Reading
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_sets import Ranges
+
+LOOPBACK = name_number("lo")
+BITS = {4: 32, 6: 128}
+_REJECTS = ("blackhole", "unreachable", "prohibit")
+
+
+class Way(t.NamedTuple):
+    """A route found; `kind` is empty where there is none. `doubt` says why it may be another."""
+
+    kind: str
+    devices: tuple[int, ...] = ()
+    gateway: int | None = None
+    doubt: str = ""
+
+
+class Routing:
+    """Answers of one host's routing tables."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.believed: dict[t.Any, Ranges] = {}
+        self.reversed: dict[t.Any, Pieces] = {}
+
+    def ways(self, family: int, daddr: int, saddr: Ranges, iif: int, mark: int, only: int = 0) -> list[tuple[Ranges, Way]]:
+        """The route to an address for each part of the sources; `only` is the one device asked for."""
+        found: list[tuple[Ranges, Way]] = []
+        left = saddr
+        for rule in self.host.rules.get(family, ()):
+            if not self._asks(rule, daddr, iif, mark):
+                continue
+            part = meet(left, (rule.source,))
+            if not part:
+                continue
+            if rule.doubt:
+                return [*found, (left, Way("", doubt=rule.doubt))]
+            way = self._table(family, rule.table, daddr, only)
+            if way is not None:
+                found.append((part, way))
+                left = minus(left, part)
+            if not left:
+                return found
+        return [*found, (left, Way(""))]
+
+    def one(self, family: int, daddr: int, saddr: int, iif: int, mark: int) -> Way:
+        return self.ways(family, daddr, ((saddr, saddr),), iif, mark)[0][1]
+
+    @staticmethod
+    def _asks(rule: RoutingRule, daddr: int, iif: int, mark: int) -> bool:
+        return (
+            rule.destination[0] <= daddr <= rule.destination[1]
+            and rule.iif in (0, iif)
+            and (mark & rule.mask) == rule.mark
+        )
+
+    def _table(self, family: int, table: int, daddr: int, only: int) -> Way | None:
+        for route in self.host.routes.get(family, {}).get(table, ()):
+            if not route.low <= daddr <= route.high or (only and only not in route.devices):
+                continue
+            if route.kind == "throw":
+                return None
+            doubt = "a route with several next hops" if len(route.devices) > 1 else ""
+            return Way(route.kind, route.devices, route.gateway, doubt)
+        return None
+
+    def cuts(self, family: int) -> list[tuple[int, int]]:
+        """All addresses in intervals that every route takes or leaves as a whole."""
+        ends = {0}
+        for routes in self.host.routes.get(family, {}).values():
+            for route in routes:
+                ends.update((route.low, route.high + 1))
+        for rule in self.host.rules.get(family, ()):
+            ends.update((rule.destination[0], rule.destination[1] + 1))
+        top = 1 << BITS[family]
+        points = sorted(end for end in ends if end < top)
+        return [(low, high - 1) for low, high in zip(points, points[1:] + [top])]
+
+    def believes(self, iif: int, oif: int, daddr: int, mark: int) -> Ranges:
+        """The IPv4 sources that pass fib_validate_source(); `oif` is 0 for packets to the host itself."""
+        host = self.host
+        custom = any(rule.priority not in (0, 32766, 32767) for rule in host.rules.get(4, ())) or any(
+            route.kind == "local" and route.protocol != "kernel" for route in self._local()
+        )
+        accept_local = self.setting("accept_local", iif)
+        marked = mark if self.setting("src_valid_mark", iif) else 0
+        strict = self.setting("rp_filter", iif)
+        # A packet that leaves where it came in is looked at closely, as it may call for a redirect.
+        thorough = bool(strict) or custom or (oif == iif and bool(self.setting("send_redirects", iif)))
+        key = (iif, daddr if custom else 0, marked, thorough)
+        if key in self.believed:
+            return self.believed[key]
+        if not strict and (accept_local and oif != iif or not thorough):
+            own = merge((number, number) for interface in host.interfaces.values() for number in interface.all4)
+            found = full(32) if accept_local else minus(full(32), tuple(own))
+        else:
+            kept = []
+            for low, high in self.cuts(4):
+                way = self.one(4, low, daddr, LOOPBACK, marked)
+                if not way.kind or way.kind in _REJECTS:
+                    good = not strict
+                elif way.kind != "unicast" and not (way.kind == "local" and accept_local):
+                    good = False
+                else:
+                    good = strict != 1 or iif in way.devices
+                if good:
+                    kept.append((low, high))
+            found = tuple(merge(kept))
+        self.believed[key] = found
+        return found
+
+    def setting(self, name: str, iif: int) -> int:
+        """A setting that holds when it is set for all interfaces or for this one; the higher value wins."""
+        interface = self.host.interfaces.get(iif)
+        values = [self.host.sysctl(f"net/ipv4/conf/all/{name}")]
+        if interface is not None:
+            values.append(self.host.sysctl(f"net/ipv4/conf/{interface.name}/{name}"))
+        return max(value or 0 for value in values)
+
+    def _local(self) -> list[Route]:
+        return self.host.routes.get(4, {}).get(TABLES["local"], [])
+
+    def own_address(self, interface: int, family: int, flow: Flow) -> int | None:
+        """The address that redirect and masquerade put in, where it is beyond doubt."""
+        found = self.host.interfaces.get(interface)
+        if found is None:
+            return None
+        addresses = found.addresses4 if family == 4 else found.addresses6
+        return addresses[0][0] if len(addresses) == 1 else None
+
+    def read(self, key: str, query: Query, flow: Flow, hook: str) -> Reading:
+        """What `fib` gives."""
+        flags, result = key.split(" ")[1:]
+        who, _comma, with_interface = flags.partition(",")
+        interface = 0
+        if with_interface:
+            interface = query.iif if with_interface == "iif" else flow.state.oif
+        family = query.family
+        if result == "type":
+            if who == "daddr":
+                return self._kind(family, flow.state.daddr, interface)
+            if flow.state.saddr is not None:
+                return self._kind(family, flow.state.saddr, interface)
+            parts = tuple((((low, high),), self._kind(family, low, interface)) for low, high in self.cuts(family))
+            return Pieces(parts)
+        if who == "saddr" and flow.state.saddr is None and family == 4:
+            mark = 0
+            cache = (family, interface, mark, hook)
+            if cache not in self.reversed:
+                self.reversed[cache] = Pieces(
+                    tuple((((low, high),), self._towards(low, interface, mark)) for low, high in self.cuts(family))
+                )
+            return self.reversed[cache]
+        return Doubt(f"{key} is not in the model")
+
+    def _kind(self, family: int, address: int, interface: int) -> int:
+        """The type of an address, as the table `local` has it for IPv4, and all tables for IPv6."""
+        if family == 4:
+            if address in (0, 0xFFFFFFFF):
+                return ROUTE_TYPES["broadcast"]
+            if address >> 28 == 14:
+                return ROUTE_TYPES["multicast"]
+            way = self._table(4, TABLES["local"], address, 0)
+            if way is None or (interface and interface not in way.devices):
+                return ROUTE_TYPES["unicast"]
+            return ROUTE_TYPES[way.kind]
+        return self._kind6(address, interface)
+
+    def _kind6(self, address: int, interface: int) -> int:
+        if interface:
+            found: Interface | None = self.host.interfaces.get(interface)
+            if found is not None and any(number == address for number, _length in found.addresses6):
+                return ROUTE_TYPES["local"]
+        way = self.one(6, address, 0, LOOPBACK, 0)
+        if way.kind == "blackhole":
+            return ROUTE_TYPES["blackhole"]
+        if way.kind == "prohibit":
+            return ROUTE_TYPES["prohibit"]
+        if not way.kind or way.kind == "unreachable":
+            return ROUTE_TYPES["unreachable"]
+        if way.kind == "anycast":
+            return ROUTE_TYPES["anycast"]
+        if way.kind == "local" and not interface:
+            return ROUTE_TYPES["local"]
+        return ROUTE_TYPES["multicast" if address >> 120 == 0xFF else "unicast"]
+
+    def _towards(self, address: int, interface: int, mark: int) -> int:
+        """The interface that `fib saddr oif` gives; 0 where there is no way back, or not by that interface."""
+        way = self.one(4, address, 0, LOOPBACK, mark)
+        if way.kind != "unicast" or not way.devices or (interface and interface not in way.devices):
+            return 0
+        return interface or way.devices[0]

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""python -m fuzz: random rulesets and packets against the kernel. Ends with 1 when the analyser is wrong anywhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import conftest  # noqa: F401 - makes the collection importable from this checkout
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
+    parser.add_argument("--rulesets", type=int, default=300)
+    parser.add_argument("--packets", type=int, default=170, help="packets for each ruleset")
+    parser.add_argument("--seed", default=None, help="any text; a run prints its own")
+    parser.add_argument("--only", type=int, default=None, help="the number of one ruleset of that seed")
+    parser.add_argument("--stop", type=int, default=1, help="end after so many wrong rulesets")
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        print("fuzz: network namespaces take root")
+        return 2
+    from fuzz.judge import Judge
+    from fuzz.make import Maker
+    from fuzz.place import Place
+    from fuzz.trace import Tracer
+
+    seed = arguments.seed or os.urandom(4).hex()
+    print(f"seed {seed}: {arguments.rulesets} rulesets, {arguments.packets} packets each", flush=True)
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
+    judge = Judge(Place(), Tracer())
+    tally = judge.tally
+    begin = time.monotonic()
+    wrong = 0
+    numbers = range(arguments.rulesets) if arguments.only is None else [arguments.only]
+    for number in numbers:
+        name = f"{seed}:{number}"
+        tables = Maker(name).tables()
+        text = "".join(table.text() for table in tables)
+        differences = judge.ruleset(text, name, arguments.packets)
+        if differences:
+            wrong += 1
+            print(f"\nruleset {number} of seed {seed}: {len(differences)} packets differ")
+            print(text)
+            print(*differences[:5], sep="\n")
+            if wrong >= arguments.stop:
+                break
+    spent = time.monotonic() - begin
+    print(
+        f"{tally.rulesets} rulesets, {tally.packets} packets, {tally.steps} rules on their ways, "
+        f"{tally.unknown} answered unknown, {tally.refused} rulesets refused by nft, {wrong} rulesets wrong; "
+        f"{tally.understood} of {tally.expressions} expressions understood; {spent:.1f} s"
+    )
+    print(", ".join(f"{verdict} {count}" for verdict, count in sorted(tally.verdicts.items())))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

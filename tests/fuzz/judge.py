@@ -1,0 +1,250 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Predict, send, and compare: verdict, translation, mark and every rule on the way."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import Query
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import read_host
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import Program
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import name_number
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_parse import parse
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_path import Exposure
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_sets import holds
+
+from fuzz import packets, place
+from fuzz.packets import Packet
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import End
+
+    from fuzz.trace import Event, Tracer
+
+#: The judge's own table: it starts each trace, marks the stations of the way, and takes every packet out at its end.
+PROBE = """flush ruleset
+table inet zz_probe {
+    chain first { type filter hook prerouting priority -2000; policy accept; meta nftrace set 1; }
+    chain inward { type filter hook input priority -2000; policy accept; }
+    chain onward { type filter hook forward priority -2000; policy accept; }
+    chain delivered { type filter hook input priority 2000; policy drop; }
+    chain forwarded { type filter hook postrouting priority 2000; policy drop; }
+}
+"""
+_OWN = "zz_probe"
+SENTINEL = 0xFFFF
+
+
+class Seen(t.NamedTuple):
+    """What became of one packet."""
+
+    verdict: str
+    steps: tuple[tuple[str, str, str, int, str], ...]
+    # Source, destination, ports, outgoing interface and mark where the way ends; none for dropped packets.
+    last: tuple[int, ...] | None
+
+
+@dataclass
+class Tally:
+    """What was compared."""
+
+    rulesets: int = 0
+    refused: int = 0
+    packets: int = 0
+    unknown: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    expressions: int = 0
+    understood: int = 0
+    steps: int = 0
+
+    def count(self, verdict: str) -> None:
+        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+
+
+class Judge:
+    """Compares the analyser with the kernel, one ruleset after the other."""
+
+    def __init__(self, where: place.Place, tracer: Tracer) -> None:
+        self.place = where
+        self.tracer = tracer
+        self.tally = Tally()
+        self.host = read_host(*where.facts())
+        self.names = {item.index: number for number, item in self.host.interfaces.items()}
+        self.macs = {name: bytes.fromhex(f"0200000000{number:02x}") for number, name in enumerate(place.LINKS)}
+
+    def analyser(self) -> Exposure:
+        """The analyser on what the kernel itself lists."""
+        program = parse(self.place.listing())
+        chains = {key: chain for key, chain in program.chains.items() if key[1] != _OWN}
+        self.tally.expressions += program.coverage.total
+        self.tally.understood += program.coverage.understood
+        return Exposure(Program(chains, program.coverage), self.host)
+
+    def ruleset(self, text: str, seed: str, count: int, chosen: list[Packet] | None = None) -> list[str]:
+        """Load a ruleset, send packets and give the differences."""
+        try:
+            self.place.load(PROBE + text)
+        except RuntimeError as exc:
+            self.tally.refused += 1
+            return [f"refused: {exc}"] if chosen is not None else []
+        self.tally.rulesets += 1
+        exposure = self.analyser()
+        answers: dict[Query, list[End]] = {}
+        sent = chosen if chosen is not None else draw(random.Random(seed), exposure, answers, count)
+        seen = self.send(sent)
+        wrong = []
+        for number, packet in enumerate(sent):
+            query = query_of(packet)
+            if query not in answers:
+                answers[query] = exposure.ask(query)
+            difference = self.compare(packet, answers[query], seen.get(number))
+            if difference:
+                wrong.append(f"{packet}: {difference}")
+        self.tally.packets += len(sent)
+        return wrong
+
+    def send(self, sent: list[Packet]) -> dict[int, Seen]:
+        """Send packets, and gather what the kernel says of each."""
+        stop = Packet("eth0", 4, packets.UDP, 0xC6336432, 0xC633640C, 9, 9)
+        seen: dict[int, Seen] = {}
+        for start in range(0, len(sent), 250):
+            batch = sent[start : start + 250]
+            for number, packet in enumerate(batch, start):
+                self._emit(packet, number)
+            self._emit(stop, SENTINEL)
+            self._gather(seen)
+        return seen
+
+    def _emit(self, packet: Packet, number: int) -> None:
+        data = packets.frame(packet, number, self.macs[packet.link])
+        for _attempt in range(100):
+            try:
+                self.place.senders[packet.link].send(data)
+                return
+            except (BlockingIOError, OSError) as exc:
+                if not isinstance(exc, socket.timeout) and exc.errno != 105:
+                    raise
+                time.sleep(0.001)
+        raise RuntimeError("the link takes no packet")
+
+    def _gather(self, seen: dict[int, Seen]) -> None:
+        events: list[Event] = []
+        number = -1
+        while True:
+            for event in self.tracer.events():
+                if event.table != _OWN or event.chain != "first":
+                    events.append(event)
+                elif event.network:
+                    if number >= 0:
+                        seen[number] = self._seen(events)
+                    number, events = packets.number_of(event.network), []
+                    if number == SENTINEL:
+                        return
+
+    def _seen(self, events: list[Event]) -> Seen:
+        steps = tuple(
+            event[:5]
+            for event in events
+            if event.table != _OWN and (event.handle or event.verdict.startswith("policy"))
+        )
+        self.tally.steps += len(steps)
+        stations = [event.chain for event in events if event.table == _OWN]
+        if stations[-1:] in (["delivered"], ["forwarded"]):
+            last = next(event for event in events[::-1] if event.network)
+            oif = self.names.get(last.oif, 0)
+            ends = packets.ends_of(last.network, last.transport)
+            return Seen(stations[-1], steps, (*ends, oif, last.mark))
+        if not steps or not (steps[-1][4] == "drop" or steps[-1][4] == "policy drop"):
+            return Seen("host", steps, None)
+        return Seen("drop", steps, None)
+
+    def compare(self, packet: Packet, ends: list[End], seen: Seen | None) -> str:
+        """Tell in which way the analyser is wrong about a packet; empty if it is right."""
+        mine = [end for end in ends if holds(end.flow.saddr, packet.saddr) and holds(end.flow.sport, packet.sport)]
+        if not mine:
+            return "the analyser has no answer"
+        if seen is None:
+            seen = Seen("host", (), None)
+        expected = [self.expected(packet, end) for end in mine]
+        self.tally.count(seen.verdict)
+        if any(end.flow.doubts for end in mine):
+            self.tally.unknown += 1
+            # Where both ways of a doubt have met again, only one of their paths is kept.
+            possible = {(one.verdict, one.last) for one in expected}
+            if any(end.verdict == "unknown" for end in mine) or (seen.verdict, seen.last) in possible:
+                return ""
+            return f"not among what the analyser holds possible: {seen}, but {expected}"
+        if len(mine) > 1:
+            return f"the analyser has {len(mine)} answers: {expected}"
+        return "" if seen == expected[0] else f"the kernel did {seen}, the analyser says {expected[0]}"
+
+    def expected(self, packet: Packet, end: End) -> Seen:
+        state = end.flow.state
+        verdict = end.verdict
+        steps = end.flow.steps
+        if verdict in ("drop", "reject"):
+            verdict = "drop"
+            if steps and not steps[-1].table:
+                verdict = "host"
+        told = tuple(
+            (step.family, step.table, step.chain, step.handle, "drop" if step.verdict == "reject" else step.verdict)
+            for step in steps
+            if step.table
+        )
+        if verdict not in ("delivered", "forwarded"):
+            return Seen(verdict, told, None)
+        saddr = packet.saddr if state.saddr is None else state.saddr
+        if packet.proto in (packets.TCP, packets.UDP):
+            sport = packet.sport if state.sport is None else state.sport
+            return Seen(verdict, told, (saddr, state.daddr, sport, state.dport, state.oif, state.mark))
+        kind = 8 if packet.proto == packets.ICMP else 128
+        # The type and the checksum stand where ports would be; the checksum is left to the kernel.
+        head = packets.frame(packet, 0, b"")
+        check = int.from_bytes(head[8 + (20 if packet.family == 4 else 40) :][2:4], "big")
+        return Seen(verdict, told, (saddr, state.daddr, kind << 8, check, state.oif, state.mark))
+
+
+def query_of(packet: Packet) -> Query:
+    kind = {packets.ICMP: 8, packets.ICMPV6: 128}.get(packet.proto, 0)
+    dport = packet.dport if packet.proto in (packets.TCP, packets.UDP) else 0
+    return Query(name_number(packet.link), packet.family, packet.proto, packet.daddr, dport, kind)
+
+
+def draw(pick: random.Random, exposure: Exposure, answers: dict[Query, list[End]], count: int) -> list[Packet]:
+    """Packets from the analyser's own classes and their borders, and some at random."""
+    from fuzz.universe import addresses, ports
+
+    found: list[Packet] = []
+    while len(found) < count:
+        family = pick.choice((4, 4, 6))
+        proto = pick.choice((packets.TCP, packets.TCP, packets.UDP, packets.ICMP if family == 4 else packets.ICMPV6))
+        link = pick.choice(list(place.LINKS))
+        daddr = pick.choice(addresses(family))
+        with_ports = proto in (packets.TCP, packets.UDP)
+        dport = pick.choice(ports()) if with_ports else 0
+        query = query_of(Packet(link, family, proto, 0, daddr, 0, dport))
+        if query not in answers:
+            answers[query] = exposure.ask(query)
+        points: set[tuple[int, int]] = set()
+        top = (1 << (32 if family == 4 else 128)) - 1
+        for end in answers[query]:
+            for _number in range(2):
+                saddr = _point(pick, end.flow.saddr, top)
+                points.add((saddr, _point(pick, end.flow.sport, 65535) if with_ports else 0))
+        points.add((pick.choice(addresses(family)), pick.choice((0, 1024, 65535, 53)) if with_ports else 0))
+        for saddr, sport in pick.sample(sorted(points), min(len(points), 12)):
+            found.append(Packet(link, family, proto, saddr, daddr, sport, dport))
+    return found[:count]
+
+
+def _point(pick: random.Random, ranges: t.Any, top: int) -> int:
+    low, high = pick.choice(ranges)
+    return min(max(pick.choice((low, high, low - 1, high + 1, pick.randint(low, high))), 0), top)

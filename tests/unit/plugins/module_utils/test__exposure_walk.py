@@ -1,0 +1,176 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What nft prints, walked through on a host without forwarding; the kernel itself is asked in tests/fuzz."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import typing as t
+
+import pytest
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import Query
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import read_host
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import name_number
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_parse import parse
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_path import Exposure
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import End
+
+ETH0 = name_number("eth0")
+HERE = "198.51.100.12"
+ADDRESSES = [
+    {
+        "ifname": "eth0",
+        "ifindex": 2,
+        "flags": ["UP"],
+        "addr_info": [{"family": "inet", "local": HERE, "prefixlen": 24}],
+    }
+]
+ROUTES = [
+    {"type": "local", "dst": HERE, "dev": "eth0", "table": "local", "protocol": "kernel"},
+    {"dst": "198.51.100.0/24", "dev": "eth0", "protocol": "kernel"},
+    {"dst": "default", "gateway": "198.51.100.1", "dev": "eth0"},
+]
+RULES = [{"priority": 0, "src": "all", "table": "local"}, {"priority": 32766, "src": "all", "table": "main"}]
+HOST = read_host(ADDRESSES, {4: ROUTES}, {4: RULES}, {})
+
+
+def match(left: t.Any, right: t.Any, operator: str = "==") -> dict[str, t.Any]:
+    return {"match": {"op": operator, "left": left, "right": right}}
+
+
+def payload(protocol: str, field: str) -> dict[str, t.Any]:
+    return {"payload": {"protocol": protocol, "field": field}}
+
+
+def listing(rules: t.Mapping[str, list[list[t.Any]]], hook: str = "input", policy: str = "accept", **more: t.Any) -> str:
+    """One table `inet t`; the chain `base` is the base chain."""
+    found: list[t.Any] = [{"metainfo": {}}, {"table": {"family": "inet", "name": "t", "handle": 1}}]
+    found += more.get("sets", [])
+    for name in rules:
+        chain = {"family": "inet", "table": "t", "name": name, "handle": 1}
+        if name == "base":
+            chain.update(type=more.get("type", "filter"), hook=hook, prio=more.get("prio", 0), policy=policy)
+        found.append({"chain": chain})
+    handle = 10
+    for name, listed in rules.items():
+        for expr in listed:
+            handle += 1
+            found.append({"rule": {"family": "inet", "table": "t", "chain": name, "handle": handle, "expr": expr}})
+    return json.dumps({"nftables": found})
+
+
+def ask(printed: str, daddr: str = HERE, dport: int = 80, proto: int = 6) -> list[End]:
+    query = Query(ETH0, 4, proto, int(ipaddress.ip_address(daddr)), dport)
+    return Exposure(parse(printed), HOST).ask(query)
+
+
+def verdict(ends: list[End], saddr: str = "203.0.113.9", sport: int = 40000) -> str:
+    number = int(ipaddress.ip_address(saddr))
+    found = [
+        end
+        for end in ends
+        if any(low <= number <= high for low, high in end.flow.saddr)
+        and any(low <= sport <= high for low, high in end.flow.sport)
+    ]
+    if any(end.flow.doubts for end in found):
+        return "unknown: " + ", ".join(sorted({reason for end in found for reason in end.flow.doubts}))
+    assert len(found) == 1
+    return found[0].verdict
+
+
+ACCEPT, DROP, RETURN = {"accept": None}, {"drop": None}, {"return": None}
+
+
+def test_an_empty_host_delivers() -> None:
+    assert verdict(ask(listing({}))) == "delivered"
+
+
+def test_a_source_is_split_where_rules_tell_it_apart() -> None:
+    prefix = {"prefix": {"addr": "203.0.113.0", "len": 24}}
+    ends = ask(listing({"base": [[match(payload("ip", "saddr"), prefix), DROP]]}))
+    assert [verdict(ends, saddr) for saddr in ("203.0.112.255", "203.0.113.0", "203.0.113.255", "203.0.114.0")] == [
+        "delivered", "drop", "drop", "delivered",
+    ]  # fmt: skip
+
+
+def test_the_way_names_every_rule_that_matched() -> None:
+    rules = {
+        "base": [[match(payload("udp", "dport"), 1), DROP], [{"jump": {"target": "c"}}], [DROP]],
+        "c": [[{"counter": {}}], [RETURN], [ACCEPT]],
+    }
+    (end,) = [end for end in ask(listing(rules)) if end.flow.steps[-1].table]
+    assert [(step.chain, step.handle, step.verdict) for step in end.flow.steps] == [
+        ("base", 12, "jump"), ("c", 14, "continue"), ("c", 15, "return"), ("base", 13, "drop"),
+    ]  # fmt: skip
+
+
+def test_goto_does_not_come_back() -> None:
+    rules = {"base": [[{"goto": {"target": "c"}}], [ACCEPT]], "c": [[RETURN]]}
+    assert verdict(ask(listing(rules, policy="drop"))) == "drop"
+
+
+def test_a_missed_verdict_map_ends_the_rule() -> None:
+    table = {"vmap": {"key": payload("tcp", "dport"), "data": {"set": [[22, ACCEPT]]}}}
+    assert verdict(ask(listing({"base": [[table, DROP]]}))) == "delivered"
+
+
+def test_a_negated_condition_needs_its_protocol() -> None:
+    rules = {"base": [[match(payload("tcp", "dport"), 22, "!="), DROP]]}
+    assert verdict(ask(listing(rules), proto=17)) == "delivered"
+    assert verdict(ask(listing(rules), proto=6)) == "drop"
+
+
+def test_a_reject_with_icmpv6_is_for_ipv6_only() -> None:
+    rules = {"base": [[{"reject": {"type": "icmpv6", "expr": "port-unreachable"}}]]}
+    assert verdict(ask(listing(rules))) == "delivered"
+
+
+def test_a_condition_that_is_not_understood_leaves_both_ways_open() -> None:
+    rules = {"base": [[match({"meta": {"key": "cgroup"}}, 5), DROP]]}
+    printed = listing(rules)
+    ends = ask(printed)
+    assert {end.verdict for end in ends if end.flow.doubts} == {"drop", "delivered"}
+    assert verdict(ends) == "unknown: match: the field meta cgroup is not in the model"
+    coverage = parse(printed).coverage
+    assert (coverage.total, coverage.understood) == (2, 1)
+    assert coverage.opaque == {"match: the field meta cgroup is not in the model": 1}
+
+
+def test_doubts_do_not_multiply() -> None:
+    rules = {"base": [[match({"meta": {"key": "cgroup"}}, number), {"counter": {}}] for number in range(40)]}
+    ends = [end for end in ask(listing(rules)) if end.flow.doubts]
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("flags", [["dynamic"], ["timeout"]])
+def test_a_set_that_packets_fill_is_in_doubt(flags: list[str]) -> None:
+    body = {"family": "inet", "name": "s", "table": "t", "type": "ipv4_addr", "handle": 5, "flags": flags}
+    fill = {"set": {"op": "add", "elem": payload("ip", "saddr"), "set": "@s"}}
+    rules = {"base": [[match(payload("ip", "saddr"), "@s"), DROP]]}
+    if "dynamic" not in flags:
+        # A set with timeouts is what it is, unless a rule fills it.
+        assert verdict(ask(listing(rules, sets=[{"set": body}]))) == "delivered"
+        rules["other"] = [[fill]]
+    assert verdict(ask(listing(rules, sets=[{"set": body}]))).startswith("unknown: match: packets fill the set s")
+
+
+def test_a_statement_that_is_not_understood_may_do_anything() -> None:
+    rules = {"base": [[{"tproxy": {"port": 1}}], [DROP]]}
+    assert verdict(ask(listing(rules))) == "unknown: the statement tproxy"
+
+
+def test_sources_of_the_hosts_own_never_come_from_outside() -> None:
+    ends = ask(listing({}))
+    assert verdict(ends, HERE) == "drop"
+    assert verdict(ends, "127.0.0.1") == "drop"
+    assert verdict(ends, "224.0.0.1") == "drop"
+
+
+def test_nothing_is_forwarded_where_forwarding_is_off() -> None:
+    (end,) = [end for end in ask(listing({}), daddr="192.0.2.1") if "forwarding" in end.detail]
+    assert end.verdict == "drop"
