@@ -16,7 +16,6 @@ import typing as t
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _docker_user_matches as matches
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_matches import (
-    PORTED,
     number_range,
     protocol_number,
     protocol_text,
@@ -33,7 +32,10 @@ _UNTRACKED = ("invalid", "untracked")
 _NAT = ("snat", "dnat")
 _STATUS = {"EXPECTED": "expected", "SEEN_REPLY": "seen-reply", "ASSURED": "assured", "CONFIRMED": "confirmed"}
 #: Protocols of which conntrack remembers something in the place of a port. Of all others it is zero.
-_WITH_PORTS = "{ 1, 6, 17, 33, 47, 58, 132, 136 }"
+_WITH_PORTS = (1, 6, 17, 33, 47, 58, 132, 136)
+_WITHOUT_PORTS = f"meta l4proto != {{ {', '.join(map(str, _WITH_PORTS))} }}"
+#: Holds wherever there is a connection.
+_ANY = "ct original protocol != 255"
 #: The tuple, and what of it: --ctorigsrc and so on.
 _SIDES = {"orig": "original", "repl": "reply"}
 
@@ -50,7 +52,7 @@ def product(parts: t.Iterable[Alternatives]) -> Alternatives:
 
 def conntrack(match: Match, family: int, of: int | None) -> Alternatives:
     state = match.one("--ctstate") or match.one("--state")
-    others = product(_other(option, family, of) for option in match.options if option is not state)
+    others = _others([option for option in match.options if option is not state], family, of)
     if state is None:
         return others
     listed = [value.lower() for value in state.value.split(",")]
@@ -85,7 +87,31 @@ def _bits(names: t.Sequence[str]) -> str:
     return f"({' | '.join(names)})" if len(names) > 1 else "".join(names)
 
 
-def _other(option: Option, family: int, of: int | None) -> Alternatives:
+def _others(options: list[Option], family: int, of: int | None) -> Alternatives:
+    """What only a packet with a connection has.
+
+    nft 1.0.6 reads and lists a port of a connection only behind the one protocol it belongs to. An error of ICMP is part
+    of the connection it is about, and has ports to be asked for too.
+    """
+    rest = [_other(option, family) for option in options if not option.name.endswith("port")]
+    asked = [option for option in options if option.name.endswith("port")]
+    if not asked:
+        return product(rest)
+    ends = [number_range(option.value, MAX_PORT, "the port") for option in asked]
+    keys = [f"ct {_SIDES[option.name[4:8]]} proto-{option.name[8:11]}" for option in asked]
+    texts = [f"{key} {sign(option)}{number_text(each)}" for key, option, each in zip(keys, asked, ends)]
+    zero = all((each[0] == 0) != option.negated for option, each in zip(asked, ends))
+    if of in _WITH_PORTS:
+        return product([(joined(texts),), *rest])
+    found = []
+    if of is None:
+        found = [joined([f"meta l4proto {protocol_text(each)}", *texts]) for each in _WITH_PORTS]
+    if zero:
+        found.append(joined([_WITHOUT_PORTS if of is None else "", _ANY]))
+    return product([tuple(found), *rest])
+
+
+def _other(option: Option, family: int) -> Alternatives:
     if option.name == "--ctproto":
         return (f"ct original protocol {sign(option)}{protocol_text(protocol_number(option.value))}",)
     if option.name == "--ctdir":
@@ -94,14 +120,10 @@ def _other(option: Option, family: int, of: int | None) -> Alternatives:
         return (f"ct direction {option.value.lower()}",)
     if option.name == "--ctstatus":
         return _status(option)
-    side = _SIDES[option.name[4:8]]
-    end = option.name[8:11]
-    if option.name.endswith("port"):
-        return _port(f"ct {side} proto-{end}", option, of)
-    key = f"ct {side} {matches.header(family)} {'saddr' if end == 'src' else 'daddr'}"
-    found = matches.address(key, option.value, family, option.negated)
+    side, end = _SIDES[option.name[4:8]], "saddr" if option.name[8:] == "src" else "daddr"
+    found = matches.address(f"ct {side} {matches.header(family)} {end}", option.value, family, option.negated)
     # Any address will do, but there has to be a connection.
-    return ("ct original protocol != 255",) if found == matches.ALWAYS else found
+    return (_ANY,) if found == matches.ALWAYS else found
 
 
 def _status(option: Option) -> Alternatives:
@@ -110,18 +132,3 @@ def _status(option: Option) -> Alternatives:
         raise RuleError(f"nothing can be said of the status {option.value}")
     bits = _bits([_STATUS[name] for name in names])
     return (f"ct status & {bits} {'==' if option.negated else '!='} 0x0",)
-
-
-def _port(key: str, option: Option, of: int | None) -> Alternatives:
-    """nft 1.0.6 reads ports of a connection only behind a protocol.
-
-    An error of ICMP belongs to the connection it is about, so that its packets have ports to be asked for too.
-    """
-    ends = number_range(option.value, MAX_PORT, "the port")
-    text = f"{key} {sign(option)}{number_text(ends)}"
-    if of in PORTED:
-        return (text,)
-    found = [f"meta l4proto {_WITH_PORTS} {text}"]
-    if (ends[0] == 0) != option.negated:
-        found.append(f"meta l4proto != {_WITH_PORTS} ct original protocol != 255")
-    return tuple(found)

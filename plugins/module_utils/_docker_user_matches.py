@@ -307,18 +307,31 @@ def length(option: Option, family: int) -> Alternatives:
     """The length with its header; IPv6 counts what follows it."""
     low, high = number_range(option.value, MAX_PORT, "the length")
     if family == 6:
-        if low > MAX_PORT or high < 40:
+        if high < 40:
             raise RuleError(f"no packet of IPv6 has the length {option.value}")
         low, high = max(low - 40, 0), high - 40
     return (f"{header(family)} length {sign(option)}{number_text((low, high))}",)
 
 
 def tos(option: Option, family: int) -> Alternatives:
-    """All eight bits, which have no name in nft."""
+    """All eight bits, which nft knows as six and two. It lists single bits of them wrongly, so values are listed."""
     value, mask = value_and_mask(option.value)
-    if value > 255 or (mask > 255 and mask != ALL):
+    mask = 255 if mask == ALL else mask
+    if value > 255 or mask > 255:
         raise RuleError(f"{option.value} is not a type of service")
-    return (f"@nh,{8 if family == 4 else 4},8 & {mask & 255:#x} {comparison(option)} {value:#x}",)
+    found: list[str] = []
+    earlier: list[str] = []
+    for key, shift, size in ((f"{header(family)} dscp", 2, 64), (f"{header(family)} ecn", 0, 4)):
+        values = [each for each in range(size) if each & mask >> shift == value >> shift & size - 1]
+        if not values:
+            return ALWAYS if option.negated else NEVER
+        if len(values) < size:
+            text = f"{values[0]:#x}" if len(values) == 1 else f"{{ {', '.join(f'{each:#x}' for each in values)} }}"
+            found.append(" ".join([*earlier, f"{key} != {text}"]))
+            earlier.append(f"{key} {text}")
+    if option.negated:
+        return tuple(found)
+    return (" ".join(earlier),)
 
 
 def dscp(option: Option, family: int) -> Alternatives:

@@ -56,7 +56,9 @@ def parse_ipsets(text: str) -> dict[str, IpSet]:
     for number_, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        word = words(line)
+        # Names are printed as they are; only comments are quoted.
+        word = line.split(None, 3)
+        word[3:] = words(word[3]) if len(word) > 3 else []
         if len(word) >= 3 and word[0] == "create":
             found[word[1]] = _created(word[1], word[2], word[3:])
             elements[word[1]] = []
@@ -107,11 +109,11 @@ class Sets:
         ipset = self.known.get(name)
         if ipset is None:
             raise RuleError(f"the ipset {name} is not there")
-        if ipset.problem:
-            raise RuleError(f"the ipset {name} cannot be a set of nftables: {ipset.problem}")
         kinds = _TYPES.get(ipset.type)
         if kinds is None:
             raise RuleError(f"the ipset {name} has the type {ipset.type}, which no set of nftables has")
+        if ipset.problem:
+            raise RuleError(f"the ipset {name} cannot be a set of nftables: {ipset.problem}")
         if "ip" in kinds or "net" in kinds:
             if ipset.family != ("inet" if family == 4 else "inet6"):
                 raise RuleError(f"the ipset {name} has the family {ipset.family}: it never matches IPv{family}")
@@ -119,9 +121,13 @@ class Sets:
             raise RuleError(f"the ipset {name} needs {len(kinds)} of src and dst")
         if option.negated and ("port" in kinds or "mac" in kinds):
             raise RuleError(f"! with the ipset {name} also matches packets that have no {kinds[-1]}; nftables cannot")
-        keys = [_key(kind, flag, family) for kind, flag in zip(kinds, flags)]
-        guard = f"meta l4proto {{ {_numbers((6, 17))} }} " if kinds == ("port",) else ""
-        return (f"{guard}{' . '.join(keys)} {'!= ' if option.negated else ''}@{self._of(ipset, kinds, family)}",)
+        keys = " . ".join(_key(kind, flag, family) for kind, flag in zip(kinds, flags))
+        if kinds == ("port",):
+            # This type knows two protocols and does not tell them apart.
+            keys = f"meta l4proto {{ 6, 17 }} {keys}"
+        else:
+            keys = keys.replace("th ", "meta l4proto . th ")
+        return (f"{keys} {'!= ' if option.negated else ''}@{self._of(ipset, kinds, family)}",)
 
     def _of(self, ipset: IpSet, kinds: tuple[str, ...], family: int) -> str:
         if ipset.name not in self.names:
@@ -129,10 +135,6 @@ class Sets:
             self.names[ipset.name] = f"ipset_{len(self.names) + 1}"
             self.texts.append(_set_text(self.names[ipset.name], ipset.name, kinds, elements, family))
         return self.names[ipset.name]
-
-
-def _numbers(values: t.Iterable[int]) -> str:
-    return ", ".join(str(value) for value in sorted(values))
 
 
 def _key(kind: str, flag: str, family: int) -> str:

@@ -216,10 +216,13 @@ def parse_rule(line: str, chains: t.Container[str]) -> Rule:
 def leads_to(line: str, chains: t.Collection[str]) -> str | None:
     """The target of a rule whose other words may not be known; None where it has none or it cannot be told."""
     try:
+        return parse_rule(line, chains).target
+    except RuleError:
+        pass
+    try:
         found = words(line)
     except SaveError:
         return None
-    places = [place for place, word in enumerate(found[:-1]) if word in ("-j", "-g")]
-    ends = [found[place + 1] for place in places]
-    # A comment or a prefix may look like a jump. Behind the real one stand only options of a target.
+    ends = [after for word, after in zip(found, found[1:]) if word in ("-j", "-g")]
+    # A comment or a prefix may look like a jump too.
     return next((end for end in ends if end in chains or end in TARGETS), ends[0] if ends else None)
