@@ -1,0 +1,410 @@
+# Copyright (c) 2026, bulkhead contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Switch Docker's firewall backend on a host: plan, apply, and keep it or go back.
+
+Private to the collection: not meant to be used from anywhere else. May change at any time.
+
+Until the confirmation nothing on disk changes: dockerd is started with a daemon.json in /run, so that a reboot, too, is
+a way back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import typing as t
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import (
+    _backend_iptables,
+    _backend_record,
+    _backend_units,
+    _daemon_json,
+    _files,
+    _forwarding,
+    _nft_text,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._apply import Outcome
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_docker import (
+    DockerService,
+    config_text,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_look import SAVE, Look, Seen
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_pending import Pending
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_plan import (
+    FAMILIES,
+    NFTABLES,
+    TABLE,
+    Obstacle,
+    Plan,
+    Planner,
+    Wishes,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_way import (
+    RESTORE,
+    Former,
+    Way,
+    guard,
+    unguard,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import Boot
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._daemon_config import Found, write_file
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_api import DockerUnavailable
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_save import parse_save
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._sysctl import SysctlTree
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable, require_nft
+
+if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_look import Edges
+
+FAMILY = "inet"
+_RUN_DIRECTORY = "/run/bulkhead"
+#: Longer than any restart of Docker: who holds the timer is then gone.
+_MARGIN = 120
+
+
+class BackendError(Exception):
+    """The switch cannot be made, or was taken back; the message says why."""
+
+
+@dataclass
+class Switched(Outcome):
+    """What was done or would be done, and what the plan says."""
+
+    plan: Plan = field(default_factory=Plan)
+    before: str = ""
+    published: list[dict[str, t.Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    engine: str = ""
+
+
+class Switch:
+    """One run. `root` is put before the paths of files, for tests."""
+
+    def __init__(self, edges: Edges, wishes: Wishes, timeout: int = 120, root: str = "") -> None:
+        self.edges = edges
+        self.runner = edges.runner
+        self.wishes = wishes
+        self.timeout = timeout
+        self.root = root
+        self.own = OwnTable(self.runner, FAMILY, TABLE)
+        self.boot = Boot(self.runner, root)
+        self.docker = DockerService(edges, root)
+        self.pending = Pending(self.runner, root)
+        self.tree = SysctlTree(root or "/")
+
+    @contextmanager
+    def _lock(self) -> t.Iterator[None]:
+        """Keep two runs from restarting Docker at once; the second one waits."""
+        directory = self.root + _RUN_DIRECTORY
+        _files.private_directory(directory)
+        handle = os.open(f"{directory}/docker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    # -- planning ------------------------------------------------------------------------------------------------------
+
+    def present(self, check_mode: bool, confirm_timeout: int) -> Switched:
+        """Make the backend the wanted one; with obstacles nothing is changed."""
+        require_nft(self.runner)
+        self.boot.require_systemd()
+        if check_mode:
+            return self._present(True, confirm_timeout)
+        with self._lock():
+            self.pending.refuse()
+            return self._present(False, confirm_timeout)
+
+    def _present(self, check_mode: bool, confirm_timeout: int) -> Switched:
+        seen = Look(self.edges, self.root).take()
+        plan = Planner(seen.facts, self.wishes).make()
+        out = Switched(plan=plan, before=seen.facts.backend, published=seen.published, engine=seen.host.engine.text)
+        if not plan.obstacles:
+            self._validate(plan, seen)
+        if plan.obstacles:
+            return out
+        sysctls = self._sysctls()
+        live = self.own.live()
+        wanted = None if plan.table is None else self.own.normalise(plan.table)
+        self._describe(out, seen, sysctls, live, wanted)
+        if check_mode or not out.changed:
+            return out
+        self._apply(out, seen, sysctls, confirm_timeout)
+        return out
+
+    def _validate(self, plan: Plan, seen: Seen) -> None:
+        """Have dockerd itself look at the file."""
+        if plan.text is None or not (plan.written and seen.host.validates):
+            return
+        objection = seen.host.objection(plan.text, seen.facts.path)
+        if objection is not None:
+            said = f"dockerd {seen.host.engine.text} does not find {seen.facts.path} valid: {objection}"
+            plan.obstacles.append(Obstacle("daemon_json", said))
+
+    def _sysctls(self) -> _forwarding.Plan:
+        """Forwarding as Docker's nftables backend needs it; the iptables backend sees to it by itself."""
+        if self.wishes.backend == NFTABLES:
+            return _forwarding.plan_present(self.tree)
+        record = _backend_record.read(self.root)
+        if record is not None and record.made_sysctl_file:
+            return _forwarding.plan_absent(self.tree)
+        return _forwarding.Plan([], None, None, False, {}, False, [], [], [])
+
+    def _describe(
+        self, out: Switched, seen: Seen, sysctls: _forwarding.Plan, live: str | None, wanted: str | None
+    ) -> None:
+        """Every difference, in the order in which it is made true."""
+        plan = out.plan
+        label = f"table {FAMILY} {TABLE}"
+        there = self.wishes.backend == NFTABLES
+        if there and live != wanted:
+            out.record(f"load {label}" if wanted else f"remove {label}", f"{label} (kernel)", live, wanted)
+        for change in sysctls.live:
+            name = change.key.replace("/", ".")
+            out.record(f"set {name} to {change.after}", f"{name} (kernel)", f"{change.before}\n", f"{change.after}\n")
+        if plan.restart:
+            if plan.lend_live_restore:
+                out.actions.append("switch live-restore on for the restart, so that containers run on")
+            out.actions.append(f"restart Docker with the backend {self.wishes.backend}, and wait for its rules")
+        for family, user in plan.user.items():
+            if not user.left:
+                continue
+            text = _backend_iptables.restoration(user) + _backend_iptables.policy(user)
+            where = f"DOCKER-USER and the policy of FORWARD ({FAMILIES[family]})"
+            out.record(f"{'remove' if there else 'put back'} {where}", where, *((text, "") if there else ("", text)))
+        if not there and live is not None:
+            out.record(f"remove {label}", f"{label} (kernel)", live, None)
+        if plan.written:
+            before, after = _daemon_json.masked(seen.file.text or ""), _daemon_json.masked(plan.text or "")
+            out.record(f"write {seen.facts.path}", seen.facts.path, before, after)
+        if sysctls.file_changed:
+            path = _forwarding.SYSCTL_FILE
+            out.record(f"write {path}", path, sysctls.file_before, sysctls.file_after)
+        for path, (before, after) in sorted(self._boot_missing(plan).items()):
+            out.record(f"write {path}", path, before, after)
+        for path, stays in sorted(self._boot_leftovers(plan).items()):
+            out.record(f"clean {path}", path, _files.read(self.root + path), stays)
+        out.warnings += [*seen.host.warnings, *sysctls.warnings]
+
+    def _script(self, plan: Plan) -> str:
+        return _nft_text.replace_script(FAMILY, TABLE, plan.table)
+
+    def _boot_missing(self, plan: Plan) -> dict[str, tuple[str | None, str]]:
+        if plan.table is None:
+            return {}
+        return self.boot.missing(self.boot.wanted(FAMILY, TABLE, self._script(plan)))
+
+    def _boot_leftovers(self, plan: Plan) -> dict[str, str | None]:
+        if plan.table is not None or self.boot.saved(FAMILY, TABLE) is None:
+            return {}
+        return self.boot.leftovers(FAMILY, TABLE)
+
+    # -- doing ---------------------------------------------------------------------------------------------------------
+
+    def _apply(self, out: Switched, seen: Seen, sysctls: _forwarding.Plan, confirm_timeout: int) -> None:
+        plan, there = out.plan, self.wishes.backend == NFTABLES
+        command = self.docker.command() if plan.restart else ""
+        former = self._former(plan, seen, sysctls)
+        way = Way(self.runner.find, former, plan.restart, plan.lend_live_restore).make()
+        note = self._note(plan, seen)
+        self.own.check(self._script(plan))
+        token = self.pending.arm(way.files, way.commands, note)
+        try:
+            self.pending.wait(self.timeout + _MARGIN)
+            if there:
+                self.own.replace(plan.table)
+            else:
+                self._load(plan, _backend_iptables.restoration)
+            _forwarding.apply(self.tree, sysctls._replace(file_changed=False))
+            if plan.restart:
+                self._restart(plan, seen, command)
+            if there:
+                self._clean()
+            else:
+                self._load(plan, _backend_iptables.policy)
+                self.own.replace(None)
+            if plan.restart:
+                self.own.load(unguard())
+            self._start_ended(out, seen)
+            if confirm_timeout:
+                self.pending.wait(confirm_timeout)
+        except BaseException as exc:
+            raise BackendError(f"{exc}{self._taken_back(former)}") from exc
+        if confirm_timeout:
+            out.confirmation = {"token": token, "seconds": confirm_timeout}
+        else:
+            self.confirm(token, locked=True)
+
+    def _former(self, plan: Plan, seen: Seen, sysctls: _forwarding.Plan) -> Former:
+        return Former(
+            backend=seen.facts.backend,
+            settings=plan.former,
+            path=seen.facts.path,
+            user=plan.user,
+            table=self.own.undo_script(),
+            sysctls=tuple((change.key.replace("/", "."), change.before) for change in reversed(sysctls.live)),
+            published=_ports(seen),
+            running=tuple(seen.running) if plan.restart and not plan.lend_live_restore else (),
+        )
+
+    def _note(self, plan: Plan, seen: Seen) -> dict[str, t.Any]:
+        """What the confirmation needs to know; only root can read it."""
+        record = plan.record
+        if (
+            record is not None
+            and seen.facts.record is None
+            and not os.path.lexists(self.root + _forwarding.SYSCTL_FILE)
+        ):
+            record = replace(record, made_sysctl_file=True)
+        return {
+            "backend": self.wishes.backend,
+            "path": seen.facts.path,
+            "text": plan.text,
+            "written": plan.written,
+            "lent": plan.lend_live_restore,
+            "restart": plan.restart,
+            "settings": plan.settings,
+            "table": plan.table,
+            "record": None if record is None else record.text(),
+        }
+
+    def _restart(self, plan: Plan, seen: Seen, command: str) -> None:
+        if plan.lend_live_restore:
+            self.docker.lend_live_restore(seen.running_path)
+        text = config_text(plan.settings, self.wishes.backend, True if plan.lend_live_restore else None)
+        _files.replace(self.root + _backend_units.CONFIG, text, 0o600)
+        self.docker.take_file(command)
+        self.own.load(guard(_ports(seen)))
+        self.docker.restart(self.wishes.backend, self.timeout)
+
+    def _load(self, plan: Plan, text_of: t.Callable[[_backend_iptables.UserChain], str]) -> None:
+        for family, user in plan.user.items():
+            text = text_of(user)
+            if text:
+                self.runner.run([RESTORE[family], "--noflush"], stdin=text)
+
+    def _clean(self) -> None:
+        """Remove what is there now of DOCKER-USER: Docker has taken its own chains away meanwhile."""
+        for family, tool in SAVE.items():
+            if self.runner.find(tool) is None or self.runner.find(RESTORE[family]) is None:
+                continue
+            saved = parse_save(self.runner.run([tool, "-t", "filter"]).stdout)
+            text = _backend_iptables.removal(_backend_iptables.user_chain(saved))
+            if text:
+                self.runner.run([RESTORE[family], "--noflush"], stdin=text)
+
+    def _start_ended(self, out: Switched, seen: Seen) -> None:
+        """Start what the restart ended and did not start again."""
+        if not out.plan.restart:
+            return
+        running = self.edges.look().running
+        for identity, name in sorted(seen.running.items(), key=lambda item: item[1]):
+            if identity in running:
+                continue
+            try:
+                self.edges.start_container(identity)
+                out.actions.append(f"start container {name}")
+            except DockerUnavailable as exc:
+                out.warnings.append(f"Container {name} ran before the restart and cannot be started: {exc}")
+
+    def _taken_back(self, former: Former) -> str:
+        """Go back at once, and say what came of it."""
+        self.pending.go_back(self.timeout + _MARGIN)
+        try:
+            backend = self.edges.look().backend
+        except DockerUnavailable as exc:
+            return f" The host was to go back to the backend {former.backend}, and Docker cannot be asked: {exc}"
+        if backend != former.backend:
+            return f" The host was to go back to the backend {former.backend}, and Docker runs with {backend}."
+        return f" The host has gone back to the backend {former.backend}; nothing on disk was changed."
+
+    # -- keeping -------------------------------------------------------------------------------------------------------
+
+    def confirm(self, token: str, locked: bool = False) -> Switched:
+        """Keep an unconfirmed switch and write it to disk."""
+        if not locked:
+            with self._lock():
+                return self.confirm(token, locked=True)
+        note = self.pending.take(token)
+        out = Switched(actions=["confirm the backend"])
+        try:
+            self._save(note, out)
+        except BaseException as exc:
+            self.pending.go_back(self.timeout + _MARGIN)
+            raise BackendError(f"The disk could not be written, so the host has gone back: {exc}") from exc
+        self.pending.forget()
+        return out
+
+    def _save(self, note: dict[str, t.Any], out: Switched) -> None:
+        """The disk, whole or not at all."""
+        table, path = note["table"], note["path"]
+        files = {}
+        if table is not None:
+            files = self.boot.wanted(FAMILY, TABLE, _nft_text.replace_script(FAMILY, TABLE, table))
+        gone = {} if table is not None else self._saved_table()
+        missing = self.boot.missing(files)
+        touched = [path, _backend_record.PATH, _forwarding.SYSCTL_FILE, *missing, *gone]
+        before = self.boot.snapshot(touched)
+        try:
+            if missing:
+                self.boot.save(files, missing)
+            if gone:
+                self.boot.remove(FAMILY, TABLE)
+            sysctls = self._sysctls()
+            _forwarding.apply(self.tree, sysctls)
+            self._save_record(note)
+            out.warnings += self._save_daemon_json(note)
+            if note["restart"]:
+                self._hand_over(note)
+        except BaseException:
+            self.boot.take_back(before)
+            raise
+
+    def _saved_table(self) -> dict[str, str | None]:
+        return self.boot.leftovers(FAMILY, TABLE) if self.boot.saved(FAMILY, TABLE) is not None else {}
+
+    def _save_record(self, note: dict[str, t.Any]) -> None:
+        path = self.root + _backend_record.PATH
+        if note["record"] is None:
+            _files.remove(path)
+            _files.remove_if_empty(os.path.dirname(path))
+            return
+        _files.private_directory(os.path.dirname(path))
+        _files.write(path, note["record"], 0o600)
+
+    def _save_daemon_json(self, note: dict[str, t.Any]) -> list[str]:
+        if not note["written"]:
+            return []
+        path = self.root + note["path"]
+        if note["text"] is None:
+            _files.remove(path)
+            return []
+        found = Found(None)
+        if os.path.lexists(path):
+            status = os.stat(path)
+            found = Found(_files.read(path), status.st_mode & 0o7777, status.st_gid)
+        write_file(path, found, note["text"], backup=False)
+        return []
+
+    def _hand_over(self, note: dict[str, t.Any]) -> None:
+        """Docker reads its real file from now on; live-restore is given back first."""
+        if note["lent"]:
+            text = config_text(note["settings"], note["backend"], False)
+            _files.replace(self.root + _backend_units.CONFIG, text, 0o600)
+            self.docker.reload(False)
+        self.docker.give_file(note["path"])
+
+    def put_back(self, token: str) -> Switched:
+        """Go back from an unconfirmed switch without waiting for the timer."""
+        with self._lock():
+            self.pending.take(token)
+            self.pending.go_back(self.timeout + _MARGIN)
+        return Switched(actions=["go back to the former backend"])
+
+
+def _ports(seen: Seen) -> tuple[tuple[str, int], ...]:
+    return tuple((each["protocol"], each["host_port"]) for each in seen.published)
