@@ -13,11 +13,18 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _d
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._misspelt import misspelt
 
 
+def _plain(value: t.Any) -> t.Any:
+    """Copy a value out of the containers that ansible-core templates lazily, which dataclasses cannot copy."""
+    if isinstance(value, t.Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
 def daemon_plan(
     variables: dict[str, t.Any], facts: dict[str, t.Any], names: t.Sequence[str] = ()
 ) -> dict[str, t.Any]:
     """Give the settings that the variables make, and every mistake in them."""
-    plan = _daemon_plan.read(variables, facts)
+    plan = _daemon_plan.read(_plain(variables), _plain(facts))
     plan.errors[:0] = misspelt(names, _daemon_plan.KNOWN)
     return asdict(plan)
 
@@ -26,7 +33,7 @@ def daemon_errors(
     plan: dict[str, t.Any], ruleset: dict[str, t.Any] | None = None, result: dict[str, t.Any] | None = None
 ) -> dict[str, t.Any]:
     """Give everything that keeps a host from its settings, as a list and as one text."""
-    read = _daemon_plan.Plan(**plan)
+    read = _daemon_plan.Plan(**_plain(plan))
     errors = [*read.errors, *_daemon_plan.left_behind(read, ruleset or {})]
     if result is not None and "needs" not in result:
         said = result.get("errors") or [str(result.get("msg") or "the module docker_daemon_config said nothing")]
@@ -45,7 +52,7 @@ def daemon_steps(
     """Give what Docker has to do to have its settings, and which of them have to wait."""
     pid, record = _daemon_steps.read_record(lines)
     now = _daemon_steps.read_running(facts, pid)
-    return asdict(_daemon_steps.steps(_daemon_plan.Plan(**plan), result, record, now))
+    return asdict(_daemon_steps.steps(_daemon_plan.Plan(**_plain(plan)), _plain(result), record, now))
 
 
 class FilterModule:

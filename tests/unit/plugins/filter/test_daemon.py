@@ -20,6 +20,20 @@ def test_a_plan_is_plain_data() -> None:
     assert FILTERS["daemon_errors"](plan) == {"errors": [], "refusal": ""}
 
 
+def test_containers_of_other_kinds_become_plain_ones() -> None:
+    class Lazy(dict):  # As ansible-core 2.19 has them.
+        def __init__(self, content: dict) -> None:
+            assert type(content) is dict
+            super().__init__(content)
+
+        def __reduce_ex__(self, protocol: object) -> str:
+            raise NotImplementedError
+
+    plan = FILTERS["daemon_plan"]({"settings": Lazy({"log-opts": Lazy({"max-file": "3"})})}, RUNNING)
+    assert plan["settings"] == {"log-opts": {"max-file": "3"}}
+    assert {type(each) for each in (plan["settings"], plan["settings"]["log-opts"])} == {dict}
+
+
 def test_mistakes_of_all_sorts_come_as_one_text() -> None:
     plan = FILTERS["daemon_plan"]({"icc": "x", "settings": {"mtu": "1"}}, RUNNING, ["docker_daemon_live_restor"])
     said = {"failed": True, "errors": ["settings.mtu: the text '1' is not accepted"], "msg": "several"}
