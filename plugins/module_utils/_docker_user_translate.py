@@ -126,7 +126,7 @@ def translate(
         problems.append(
             Problem(f"{accept_mark.value:#x}/{accept_mark.mask:#x}", "nothing can be accepted by such a mark")
         )
-    guarded = accept_mark.mask if uses_mark and not mark_held else 0
+    guarded = 0 if mark_held else accept_mark.mask
     work = _Work(Sets(sets), accept_mark if uses_mark else None, guarded, problems)
     early = [line for family in families for line in work.user(family)]
     late = [
@@ -151,7 +151,7 @@ def translate(
     ]
     if problems or not (early or late):
         return Translation(None, uses_mark, tuple(problems), tuple(said), 0)
-    if early and guarded:
+    if early and uses_mark and not mark_held:
         early.insert(0, _taken_back(accept_mark))
     return Translation(_table(table, work, early, late), uses_mark, (), tuple(said), work.rules)
 

@@ -11,6 +11,7 @@ option that is not listed here ends the reading, and the rule is not translated.
 
 from __future__ import annotations
 
+import functools
 import typing as t
 from dataclasses import dataclass, field
 
@@ -143,7 +144,6 @@ class _Reader:
     """Takes the words one by one; `target` stays None as long as matches are read."""
 
     rest: list[str]
-    chains: t.Container[str]
     matches: list[tuple[str, list[Option]]] = field(default_factory=lambda: [("", [])])
     target: str | None = None
     goto: bool = False
@@ -172,13 +172,13 @@ class _Reader:
 
     def _target(self, goto: bool) -> None:
         (name,) = self._take("-g" if goto else "-j", 1)
-        if name not in self.chains and name not in TARGETS:
-            raise RuleError(f"nftables has nothing that does exactly what the target {name} does here")
         self.target, self.goto = name, goto
 
     def _option(self, word: str, negated: bool) -> None:
         if self.target is not None:
-            known = {} if self.target in self.chains else TARGETS[self.target]
+            known = TARGETS.get(self.target)
+            if known is None:
+                raise RuleError(_unknown(self.target))
             if word not in known or negated:
                 raise RuleError(f"the option {word} of the target {self.target} cannot be translated")
             self.options.append(Option(word, self._take(word, known[word])))
@@ -199,15 +199,27 @@ class _Reader:
         return taken
 
 
+def _unknown(target: str) -> str:
+    return f"nftables has nothing that does exactly what the target {target} does here"
+
+
 def parse_rule(line: str, chains: t.Container[str]) -> Rule:
     """Read one line; `chains` are those that a rule may lead to. Raises RuleError for what is not known."""
+    rule = _read(line)
+    if rule.target is not None and rule.target not in TARGETS and rule.target not in chains:
+        raise RuleError(_unknown(rule.target))
+    return rule
+
+
+@functools.lru_cache(maxsize=65536)
+def _read(line: str) -> Rule:
     try:
         rest = words(line)
     except SaveError as exc:
         raise RuleError(str(exc)) from exc
     if len(rest) < 2 or rest[0] != "-A":
         raise RuleError("it is not a rule that iptables-save prints")
-    reader = _Reader(rest[2:], chains)
+    reader = _Reader(rest[2:])
     reader.read()
     matches = tuple(Match(name, tuple(options)) for name, options in reader.matches if name or options)
     return Rule(line, matches, reader.target, reader.goto, tuple(reader.options))
@@ -216,7 +228,7 @@ def parse_rule(line: str, chains: t.Container[str]) -> Rule:
 def leads_to(line: str, chains: t.Collection[str]) -> str | None:
     """The target of a rule whose other words may not be known; None where it has none or it cannot be told."""
     try:
-        return parse_rule(line, chains).target
+        return _read(line).target
     except RuleError:
         pass
     try:

@@ -285,7 +285,11 @@ TARGETS: list[tuple[int, str, str]] = [
     (4, "-j MARK --set-xmark 0x6/0x3", "counter meta mark set meta mark & 0xfffffffc ^ 0x6"),
     (4, "-j CONNMARK --set-xmark 0x5/0x7", "counter ct mark set ct mark & 0xfffffff8 | 0x5"),
     (4, "-j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff", "counter ct mark set meta mark"),
-    (4, "-j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff", "counter meta mark set ct mark"),
+    (
+        4,
+        "-j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff",
+        "counter meta mark set ct mark & 0xefffffff",
+    ),
 ]
 
 #: Family, rule, and a part of the reason why it cannot be translated.

@@ -211,6 +211,8 @@ def test_a_mark_that_nothing_can_carry_is_refused(mark: Mark) -> None:
 def test_a_mark_that_docker_accepts_by_already_may_be_set_by_rules() -> None:
     lines = ("-i eth0 -j ACCEPT", "-m mark --mark 0x1/0x1 -j DROP", "-j MARK --set-xmark 0x1/0x1")
     assert len(translate(save(*lines), "", {}, Mark(1, 1)).untranslatable) == 2
+    # Nor without any ACCEPT: who knows what Docker was told.
+    assert len(translate(save(*lines[2:]), "", {}, Mark(1, 1)).untranslatable) == 1
     done = translate(save(*lines), "", {}, Mark(1, 1), mark_held=True)
     assert chain(done.text, "v4_1")[1:] == [
         "meta mark & 0x1 == 0x1 counter drop",
