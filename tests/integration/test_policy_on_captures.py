@@ -20,6 +20,7 @@ from collections import Counter
 import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compile import HostState, compile_policy
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._decide import Decision, Dial, decide
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_translate import translate
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_text import replace_script
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Policy, PolicyError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import parse
@@ -27,11 +28,14 @@ from ansible_collections.bulkhead.docker_nftables.tests.unit.rendering import re
 from world import build
 from world.capture import load
 from world.flows import CALLERS, neighbours
+from world.switch import ACCEPT, BEFORE, with_mark
 from world.wire import DST, LAN, ROUTED, SRC, Flow, Outcome, Wires
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and nft need root")
 
-CAPTURES = ("docker-29.7.2-nftables", "switch-3-nftables-cleaned", "docker-29.7.2-nftables-firewalld")
+#: A captured host whose DOCKER-USER has become a table beside Docker's.
+CARRIED_OVER = "switch-3-nftables-cleaned with DOCKER-USER"
+CAPTURES = (CARRIED_OVER, "docker-29.7.2-nftables", "switch-3-nftables-cleaned", "docker-29.7.2-nftables-firewalld")
 POLICIES, DIALS = 40, 100
 PUBLISHED = {
     *(("tcp", port) for port in (8080, 8081, 8083, 8084, 8085, 8090, *range(7000, 7010))),
@@ -47,12 +51,23 @@ class Scene:
     """A captured host, with and without our table."""
 
     def __init__(self, name: str) -> None:
-        self.capture = load(name)
+        self.capture = load(name.partition(" ")[0])
         self.wires = Wires(self.capture, neighbours())
         build.load_rules(self.wires.host, self.capture)
+        if name == CARRIED_OVER:
+            self._carry_over()
         self.addresses = [build.bare(address) for address in self.capture.interfaces[0].addresses]
 
-        self.docker_alone = "firewalld" not in name
+        self.docker_alone = name != CARRIED_OVER and "firewalld" not in name
+
+    def _carry_over(self) -> None:
+        saves = load(BEFORE).iptables
+        drops = ("ip", "ip6")
+        carried = translate(
+            *(saves["iptables"], saves["ip6tables"], {}, ACCEPT), bridges=self.capture.bridges(), drop_policy=drops
+        )
+        assert carried.text is not None, carried.untranslatable
+        build.load(self.wires.host, f"flush ruleset\n{with_mark(self.capture.native, ACCEPT)}{carried.text}")
 
     def own(self, address: str) -> str:
         """The same address of this host, if it is one of the other host's."""

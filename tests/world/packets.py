@@ -37,6 +37,12 @@ class Packet:
     error: str
     raw: bytes
 
+    @property
+    def dscp(self) -> int:
+        """Where a test's own rules write down a packet's mark."""
+        service = self.raw[1] if self.raw[0] >> 4 == 4 else struct.unpack("!H", self.raw[:2])[0] >> 4 & 0xFF
+        return service >> 2
+
 
 def version(address: str) -> int:
     return 6 if ":" in address else 4

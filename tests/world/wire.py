@@ -242,5 +242,6 @@ def _described(seen: list[tuple[str, Packet]], number: int) -> str:
             said.append(f"{end} gets a reset from {packet.source}")
         else:
             port = "" if packet.dport in (0, number) else f" port {packet.dport}"
-            said.append(f"{end} gets it from {packet.source} for {packet.destination}{port}")
+            marked = f" marked {packet.dscp}" if packet.dscp else ""
+            said.append(f"{end} gets it from {packet.source} for {packet.destination}{port}{marked}")
     return "; ".join(sorted(said)) or "dropped"
