@@ -122,7 +122,7 @@ def integration(place: Place) -> list[Step]:
     """Tests on real hosts."""
     if os.geteuid() != 0:
         return [Step("pytest tests/integration", skip="test hosts need root")]
-    return [pytest_step(place, "integration", "tests/integration", live=True, timeout=2400)]
+    return [pytest_step(place, "integration", "tests/integration", live=True, timeout=3900)]
 
 
 def fuzz(place: Place) -> list[Step]:
