@@ -23,7 +23,7 @@ def test_a_plan_is_plain_data() -> None:
 def test_containers_of_other_kinds_become_plain_ones() -> None:
     class Lazy(dict):  # As ansible-core 2.19 has them.
         def __init__(self, content: dict) -> None:
-            assert type(content) is dict
+            assert content.__class__ is dict
             super().__init__(content)
 
         def __reduce_ex__(self, protocol: object) -> str:
