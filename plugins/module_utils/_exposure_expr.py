@@ -56,7 +56,7 @@ _REJECT_FAMILY = {"icmp": 2, "icmpv6": 10}
 _WRITABLE = ("meta mark", "ct mark")
 
 
-def operations(expression: t.Any, find: Finder) -> list[Op]:
+def operations(expression: t.Any, find: Finder, family: str) -> list[Op]:
     """The operations of one expression; none for what has no effect. What is not understood is `Opaque`."""
     if not isinstance(expression, dict) or len(expression) != 1:
         return [Opaque("an expression of an unknown form", final=True)]
@@ -73,7 +73,7 @@ def operations(expression: t.Any, find: Finder) -> list[Op]:
         if kind == "notrack":
             return [Notrack()]
         if kind in ("dnat", "snat", "masquerade", "redirect"):
-            return [_nat(kind, value or {}, find)]
+            return [_nat(kind, value or {}, find, family)]
         if kind == "mangle":
             return _mangle(value, find)
         if kind == "vmap":
@@ -267,13 +267,13 @@ def _data(value: t.Any, field: Field) -> t.Any:
     return number(field, value)
 
 
-def _nat(kind: str, value: dict[str, t.Any], find: Finder) -> Op:
+def _nat(kind: str, value: dict[str, t.Any], find: Finder, table: str) -> Op:
     unknown = set(value) - {"family", "addr", "port", "flags"}
     if unknown:
         raise Unreadable(f"the option {sorted(unknown)[0]}")
     if value.get("flags"):
         raise Unreadable("flags")
-    family = {"": 0, "ip": 4, "ip6": 6}[value.get("family", "")]
+    family = {"ip": 4, "ip6": 6}.get(value.get("family", table), 0)
     addr, port = value.get("addr"), value.get("port")
     address: Value | None = None
     if addr is not None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_sets import Ranges
 
-    Op = t.Union["Match", "Lookup", "Verdict", "Write", "Nat", "Notrack", "Opaque"]
+    Op = t.Union["Match", "NotBoth", "Lookup", "Verdict", "Write", "Nat", "Notrack", "Opaque"]
     # What a statement writes: a number, a field with bits taken and turned over, or what a map holds.
     Value = t.Union[int, "Calculated", "Lookup"]
 
@@ -34,6 +34,14 @@ class Match:
     ranges: Ranges
     negated: bool = False
     mask: int | None = None
+
+
+@dataclass(frozen=True)
+class NotBoth:
+    """Two negated conditions that nft may have made one of, which holds unless both fields are equal."""
+
+    first: Match
+    second: Match
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,10 @@ def _fields() -> dict[str, Field]:
         for name in ("tcp", "udp", "dccp", "sctp", "udplite"):
             known[f"{name} {end}"] = Field("number", 16, 0, frozenset((PROTOCOLS[name],)))
     # The flags of fib are sorted: who is looked up, and which interface is asked for.
-    for flags in ("daddr", "daddr,iif", "daddr,oif", "saddr", "saddr,iif", "saddr,oif"):
+    for flags in (
+        "daddr", "daddr,iif", "daddr,oif", "saddr", "saddr,iif", "saddr,oif",
+        "daddr,mark", "saddr,mark", "saddr,iif,mark", "saddr,mark,oif",
+    ):  # fmt: skip
         known[f"fib {flags} type"] = Field("number", 32, words=ROUTE_TYPES)
         # The name of the interface that the route leads to; none (zero) without a route.
         known[f"fib {flags} oif"] = known[f"fib {flags} oifname"] = Field("name", 128)

@@ -21,6 +21,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure
     Program,
     Rule,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_merge import joined
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import Unreadable
 
 if t.TYPE_CHECKING:
@@ -38,7 +39,7 @@ def parse(printed: str) -> Program:
         sets = _Sets(table)
         for chain in table.chains:
             rules = tuple(
-                Rule(table.family, table.name, chain.name, rule.handle, _ops(rule, sets, coverage))
+                Rule(table.family, table.name, chain.name, rule.handle, _ops(rule, sets, table.family, coverage))
                 for rule in chain.rules
             )
             chains[(table.family, table.name, chain.name)] = Chain(
@@ -79,12 +80,13 @@ class _Sets:
         return list(found.elements or ())
 
 
-def _ops(rule: _nft_read.Rule, sets: _Sets, coverage: Coverage) -> tuple[Op, ...]:
-    found: list[Op] = []
+def _ops(rule: _nft_read.Rule, sets: _Sets, family: str, coverage: Coverage) -> tuple[Op, ...]:
+    found: list[tuple[bool, list[Op]]] = []
     for expression in rule.expr:
         coverage.total += 1
-        for op in operations(expression, sets.find):
+        ops = operations(expression, sets.find, family)
+        for op in ops:
             if isinstance(op, Opaque):
                 coverage.miss(op.reason)
-            found.append(op)
-    return tuple(found)
+        found.append((isinstance(expression, dict) and "match" in expression, ops))
+    return tuple(joined(found))

@@ -16,7 +16,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import ACCEPT, DROP, UNKNOWN
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import WITH_PORTS
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_read import Reader
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_route import BITS, Routing
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_route import BITS, LINK_LOCAL6, Routing
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_sets import full, meet, minus
 
 if t.TYPE_CHECKING:
@@ -33,7 +33,6 @@ BROADCAST4 = 0xFFFFFFFF
 _NEVER4: Ranges = (MULTICAST4, (BROADCAST4, BROADCAST4))
 # Sources that IPv6 drops before any hook: loopback and multicast.
 _NEVER6: Ranges = ((1, 1), (0xFF << 120, (1 << 128) - 1))
-_LINK_LOCAL6 = (0xFE80 << 112, (0xFEC0 << 112) - 1)
 
 
 class Exposure:
@@ -149,7 +148,7 @@ class Exposure:
         if daddr >> 120 == 0xFF:
             ends.append(End(flow.doubted("a multicast destination"), UNKNOWN))
             return
-        only = iif if _LINK_LOCAL6[0] <= daddr <= _LINK_LOCAL6[1] else 0
+        only = iif if LINK_LOCAL6[0] <= daddr <= LINK_LOCAL6[1] else 0
         for ranges, way in self.routing.ways(6, daddr, flow.saddr, iif, flow.state.mark, only):
             part = flow.boxed(meet(flow.saddr, ranges), flow.sport)
             if not part.saddr:
@@ -165,7 +164,7 @@ class Exposure:
             else:
                 going: Flow | None = part
                 if way.devices[0] != iif:
-                    going, gone = _cut(part, ((0, 0), _LINK_LOCAL6))
+                    going, gone = _cut(part, ((0, 0), LINK_LOCAL6))
                     if gone is not None:
                         ends.append(_dropped(gone, "a source that is never forwarded"))
                 if going is not None:

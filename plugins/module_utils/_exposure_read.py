@@ -154,6 +154,8 @@ class Reader:
         return SPORT if flow.state.ct == NEW else _MISSING
 
     def _ct_dport(self, flow: Flow) -> Reading:
+        if self.query.icmp_type and flow.state.ct == NEW:
+            return self.query.icmp_type << 8 | self.query.icmp_code
         if flow.state.ct == NEW and self.query.proto not in WITH_PORTS:
             return Doubt("a port of a protocol without ports")
         return self.query.dport if flow.state.ct == NEW else _MISSING

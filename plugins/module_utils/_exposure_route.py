@@ -30,6 +30,13 @@ if t.TYPE_CHECKING:
 
 LOOPBACK = name_number("lo")
 BITS = {4: 32, 6: 128}
+# Addresses at which the type of an address changes without any route.
+_MAPPED6 = 0xFFFF << 32
+_SPECIAL = {
+    4: (0, 1, 0xE0000000, 0xF0000000, 0xFFFFFFFF),
+    6: (0, 1, 2, _MAPPED6, _MAPPED6 + (1 << 32), 0xFE80 << 112, 0xFEC0 << 112, 0xFF << 120),
+}
+LINK_LOCAL6 = (0xFE80 << 112, (0xFEC0 << 112) - 1)
 _REJECTS = ("blackhole", "unreachable", "prohibit")
 
 
@@ -38,7 +45,8 @@ class Way(t.NamedTuple):
 
     kind: str
     devices: tuple[int, ...] = ()
-    gateway: int | None = None
+    # The first address of a prefix that is on the link itself; -1 for any other route.
+    first: int = -1
     doubt: str = ""
 
 
@@ -48,7 +56,7 @@ class Routing:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.believed: dict[t.Any, Ranges] = {}
-        self.reversed: dict[t.Any, Pieces] = {}
+        self.reversed: dict[t.Any, Pieces | Doubt] = {}
 
     def ways(self, family: int, daddr: int, saddr: Ranges, iif: int, mark: int, only: int = 0) -> list[tuple[Ranges, Way]]:
         """The route to an address for each part of the sources; `only` is the one device asked for."""
@@ -88,12 +96,13 @@ class Routing:
             if route.kind == "throw":
                 return None
             doubt = "a route with several next hops" if len(route.devices) > 1 else ""
-            return Way(route.kind, route.devices, route.gateway, doubt)
+            on_link = route.gateway is None and route.length < 127
+            return Way(route.kind, route.devices, route.low if on_link else -1, doubt)
         return None
 
     def cuts(self, family: int) -> list[tuple[int, int]]:
         """All addresses in intervals that every route takes or leaves as a whole."""
-        ends = {0}
+        ends = set(_SPECIAL[family])
         for routes in self.host.routes.get(family, {}).values():
             for route in routes:
                 ends.update((route.low, route.high + 1))
@@ -113,17 +122,19 @@ class Routing:
         marked = mark if self.setting("src_valid_mark", iif) else 0
         strict = self.setting("rp_filter", iif)
         # A packet that leaves where it came in is looked at closely, as it may call for a redirect.
-        thorough = bool(strict) or custom or (oif == iif and bool(self.setting("send_redirects", iif)))
-        key = (iif, daddr if custom else 0, marked, thorough)
+        brief = not strict and (oif != iif or not self.setting("send_redirects", iif))
+        key = (iif, (daddr, oif) if custom else 0, marked, brief)
         if key in self.believed:
             return self.believed[key]
-        if not strict and (accept_local and oif != iif or not thorough):
+        if brief and accept_local:
+            found = full(32)
+        elif brief and not custom:
             own = merge((number, number) for interface in host.interfaces.values() for number in interface.all4)
-            found = full(32) if accept_local else minus(full(32), tuple(own))
+            found = minus(full(32), tuple(own))
         else:
             kept = []
             for low, high in self.cuts(4):
-                way = self.one(4, low, daddr, LOOPBACK, marked)
+                way = self.one(4, low, daddr, oif or LOOPBACK, marked)
                 if not way.kind or way.kind in _REJECTS:
                     good = not strict
                 elif way.kind != "unicast" and not (way.kind == "local" and accept_local):
@@ -147,73 +158,103 @@ class Routing:
     def _local(self) -> list[Route]:
         return self.host.routes.get(4, {}).get(TABLES["local"], [])
 
-    def own_address(self, interface: int, family: int, flow: Flow) -> int | None:
+    def own_address(self, kind: str, interface: int, family: int, flow: Flow) -> int | None:
         """The address that redirect and masquerade put in, where it is beyond doubt."""
         found = self.host.interfaces.get(interface)
         if found is None:
             return None
         addresses = found.addresses4 if family == 4 else found.addresses6
+        if kind == "redirect":
+            # Kernels differ in what they make of a destination that is not global.
+            local = family == 6 and flow.state.daddr >> 120 in (0xFE, 0xFF)
+            return None if local or not addresses else addresses[0][0]
         return addresses[0][0] if len(addresses) == 1 else None
 
     def read(self, key: str, query: Query, flow: Flow, hook: str) -> Reading:
         """What `fib` gives."""
         flags, result = key.split(" ")[1:]
-        who, _comma, with_interface = flags.partition(",")
-        interface = 0
-        if with_interface:
-            interface = query.iif if with_interface == "iif" else flow.state.oif
-        family = query.family
-        if result == "type":
-            if who == "daddr":
-                return self._kind(family, flow.state.daddr, interface)
-            if flow.state.saddr is not None:
-                return self._kind(family, flow.state.saddr, interface)
-            parts = tuple((((low, high),), self._kind(family, low, interface)) for low, high in self.cuts(family))
-            return Pieces(parts)
-        if who == "saddr" and flow.state.saddr is None and family == 4:
-            mark = 0
-            cache = (family, interface, mark, hook)
-            if cache not in self.reversed:
-                self.reversed[cache] = Pieces(
-                    tuple((((low, high),), self._towards(low, interface, mark)) for low, high in self.cuts(family))
-                )
-            return self.reversed[cache]
-        return Doubt(f"{key} is not in the model")
+        words = flags.split(",")
+        interface = query.iif if "iif" in words else flow.state.oif if "oif" in words else 0
+        mark = flow.state.mark if "mark" in words else 0
+        # A link-local address is looked up on the device that has the packet.
+        device = interface or (flow.state.oif if hook == "postrouting" else query.iif)
+        family, daddr = query.family, flow.state.daddr
+        if words[0] == "daddr":
+            if result != "type":
+                return Doubt(f"{key} is not in the model")
+            if family == 4:
+                return self._kind(daddr, interface)
+            only = device if _link_local(daddr) else 0
+            ways = self.ways(6, daddr, flow.saddr, LOOPBACK, mark, only)
+            return _doubt(way for _ranges, way in ways) or Pieces(
+                tuple((ranges, self._kind6(daddr, way, interface)) for ranges, way in ways)
+            )
+        if flow.state.saddr is not None:
+            return Doubt("fib with a translated source")
+        if family == 4 and result == "type":
+            return Pieces(tuple((((low, high),), self._kind(low, interface)) for low, high in self.cuts(4)))
+        start = flow.state.oif if hook == "forward" and "iif" in words else LOOPBACK
+        cache = (family, interface, device, start, mark, daddr, result == "type")
+        if cache not in self.reversed:
+            self.reversed[cache] = self._back(family, result == "type", daddr, interface, device, start, mark)
+        return self.reversed[cache]
 
-    def _kind(self, family: int, address: int, interface: int) -> int:
-        """The type of an address, as the table `local` has it for IPv4, and all tables for IPv6."""
-        if family == 4:
-            if address in (0, 0xFFFFFFFF):
-                return ROUTE_TYPES["broadcast"]
-            if address >> 28 == 14:
-                return ROUTE_TYPES["multicast"]
-            way = self._table(4, TABLES["local"], address, 0)
-            if way is None or (interface and interface not in way.devices):
-                return ROUTE_TYPES["unicast"]
+    def _back(
+        self, family: int, kind: bool, daddr: int, interface: int, device: int, start: int, mark: int
+    ) -> Pieces | Doubt:
+        """The way back to each source: the type of its address for IPv6, or the interface."""
+        parts = []
+        ways = []
+        if family == 4 and (daddr in (0, 0xFFFFFFFF) or daddr >> 28 == 14):
+            daddr = 0
+        for low, high in self.cuts(family):
+            only = device if family == 6 and _link_local(low) else 0
+            way = self.ways(family, low, ((daddr, daddr),), start, mark, only)[0][1]
+            ways.append(way)
+            found = self._kind6(low, way, interface) if kind else _towards(family, way, interface)
+            parts.append((((low, high),), found))
+        return _doubt(ways) or Pieces(tuple(parts))
+
+    def _kind(self, address: int, interface: int) -> int:
+        """The type of an IPv4 address, as the table `local` has it."""
+        if address in (0, 0xFFFFFFFF):
+            return ROUTE_TYPES["broadcast"]
+        if address >> 28 == 14:
+            return ROUTE_TYPES["multicast"]
+        way = self._table(4, TABLES["local"], address, 0)
+        if way is None or (interface and interface not in way.devices):
+            return ROUTE_TYPES["unicast"]
+        return ROUTE_TYPES[way.kind]
+
+    def _kind6(self, address: int, way: Way, interface: int) -> int:
+        """The type of an IPv6 address, as the route to it has it."""
+        found: Interface | None = self.host.interfaces.get(interface)
+        if found is not None and any(number == address for number, _length in found.addresses6):
+            return ROUTE_TYPES["local"]
+        if way.kind in ("blackhole", "prohibit", "anycast"):
             return ROUTE_TYPES[way.kind]
-        return self._kind6(address, interface)
-
-    def _kind6(self, address: int, interface: int) -> int:
-        if interface:
-            found: Interface | None = self.host.interfaces.get(interface)
-            if found is not None and any(number == address for number, _length in found.addresses6):
-                return ROUTE_TYPES["local"]
-        way = self.one(6, address, 0, LOOPBACK, 0)
-        if way.kind == "blackhole":
-            return ROUTE_TYPES["blackhole"]
-        if way.kind == "prohibit":
-            return ROUTE_TYPES["prohibit"]
         if not way.kind or way.kind == "unreachable":
             return ROUTE_TYPES["unreachable"]
-        if way.kind == "anycast":
-            return ROUTE_TYPES["anycast"]
         if way.kind == "local" and not interface:
             return ROUTE_TYPES["local"]
+        if address == way.first:
+            return ROUTE_TYPES["anycast"]
+        if address == 0 or address >> 32 == 0xFFFF:
+            return ROUTE_TYPES["unspec"]
         return ROUTE_TYPES["multicast" if address >> 120 == 0xFF else "unicast"]
 
-    def _towards(self, address: int, interface: int, mark: int) -> int:
-        """The interface that `fib saddr oif` gives; 0 where there is no way back, or not by that interface."""
-        way = self.one(4, address, 0, LOOPBACK, mark)
-        if way.kind != "unicast" or not way.devices or (interface and interface not in way.devices):
-            return 0
-        return interface or way.devices[0]
+
+def _link_local(address: int) -> bool:
+    return LINK_LOCAL6[0] <= address <= LINK_LOCAL6[1]
+
+
+def _doubt(ways: t.Iterable[Way]) -> Doubt | None:
+    return next((Doubt(way.doubt) for way in ways if way.doubt), None)
+
+
+def _towards(family: int, way: Way, interface: int) -> int:
+    """The interface that `fib saddr oif` gives; 0 where there is no way back, or not by that interface."""
+    taken = ("unicast", "broadcast") if family == 4 else ("unicast",)
+    if way.kind not in taken or not way.devices or (interface and interface not in way.devices):
+        return 0
+    return interface or way.devices[0]

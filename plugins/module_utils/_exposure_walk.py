@@ -37,6 +37,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure
     Lookup,
     Match,
     Nat,
+    NotBoth,
     Notrack,
     Opaque,
     Verdict,
@@ -64,7 +65,7 @@ if t.TYPE_CHECKING:
     class PlaceLike(t.Protocol):
         """Which addresses the host itself puts in."""
 
-        def own_address(self, interface: int, family: int, flow: Flow) -> int | None: ...
+        def own_address(self, kind: str, interface: int, family: int, flow: Flow) -> int | None: ...
 
 
 # With more boxes than this the answer is that there is none.
@@ -119,6 +120,8 @@ class Walk:
                     for part, verdict in self.look_up(op, item, going):
                         if verdict is None or not self.verdict(rule, verdict, part, going, returned):
                             kept.append(part)
+                elif isinstance(op, NotBoth):
+                    self.not_both(op, item, kept, going)
                 else:
                     self.other(rule, op, item, kept, going)
             active = kept
@@ -155,6 +158,22 @@ class Walk:
                 kept.append(inside)
             if outside is not None:
                 missed.append(outside)
+
+    def not_both(self, op: NotBoth, flow: Flow, kept: list[Flow], missed: list[Flow]) -> None:
+        """Certain only where both fields differ, or neither."""
+        differ: list[Flow] = []
+        equal: list[Flow] = []
+        self.match(op.first, flow, differ, equal)
+        one: list[Flow] = []
+        for item in differ:
+            self.match(op.second, item, kept, one)
+        for item in equal:
+            self.match(op.second, item, one, missed)
+        for item in one:
+            if self.reader.has(op.first.key):
+                item = item.doubted("two negated conditions that nft may have made one of")
+                kept.append(item)
+            missed.append(item)
 
     def look_up(self, op: Lookup, flow: Flow, missed: list[Flow]) -> list[tuple[Flow, t.Any]]:
         """The parts of a flow that the lookup finds, each with the data; the other parts are missed."""
@@ -271,19 +290,9 @@ class Walk:
 
     def nat(self, rule: Rule, op: Nat, flow: Flow, kept: list[Flow], missed: list[Flow]) -> None:
         """Translate: the kernel ends the chain with accept after it, and skips it for the other family."""
-        if op.family and op.family != self.reader.query.family:
-            kept.append(flow)
-            return
         addresses: list[tuple[Flow, t.Any]] = [(flow, None)]
         if op.address is not None:
             addresses = self.value(op.address, flow, missed)
-        elif op.kind in ("redirect", "masquerade"):
-            interface = self.reader.query.iif if op.kind == "redirect" else flow.state.oif
-            own = self.place.own_address(interface, self.reader.query.family, flow)
-            if own is None:
-                self.ends.append(End(flow.doubted(f"the host's own address for {op.kind}"), UNKNOWN))
-                return
-            addresses = [(flow, own)]
         for part, address in addresses:
             port: t.Any = None
             if isinstance(address, tuple):
@@ -292,9 +301,20 @@ class Walk:
             if op.port is not None:
                 ports = self.value(op.port, part, missed)
             for item, number in ports:
-                translated = _translated(op, item, address, number)
-                step = Step(rule.family, rule.table, rule.chain, rule.handle, ACCEPT)
-                self.ends.append(End(translated.stepped(step), ACCEPT, op.kind))
+                if op.family and op.family != self.reader.query.family:
+                    kept.append(item)
+                else:
+                    self._translate(rule, op, item, address, number)
+
+    def _translate(self, rule: Rule, op: Nat, flow: Flow, address: int | None, port: int | None) -> None:
+        if op.kind in ("redirect", "masquerade"):
+            interface = self.reader.query.iif if op.kind == "redirect" else flow.state.oif
+            address = self.place.own_address(op.kind, interface, self.reader.query.family, flow)
+            if address is None:
+                self.ends.append(End(flow.doubted(f"the host's own address for {op.kind}"), UNKNOWN))
+                return
+        step = Step(rule.family, rule.table, rule.chain, rule.handle, ACCEPT)
+        self.ends.append(End(_translated(op, flow, address, port).stepped(step), ACCEPT, op.kind))
 
 
 def _translated(op: Nat, flow: Flow, address: int | None, port: int | None) -> Flow:

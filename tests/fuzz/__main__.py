@@ -23,33 +23,37 @@ def main() -> int:
     parser.add_argument("--seed", default=None, help="any text; a run prints its own")
     parser.add_argument("--only", type=int, default=None, help="the number of one ruleset of that seed")
     parser.add_argument("--stop", type=int, default=1, help="end after so many wrong rulesets")
+    parser.add_argument("--root", default="", help="a root filesystem whose nft is to be used")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("fuzz: network namespaces take root")
         return 2
     from fuzz.judge import Judge
-    from fuzz.make import Maker
+    from fuzz.make_world import Worldly, settings
     from fuzz.place import Place
     from fuzz.trace import Tracer
 
     seed = arguments.seed or os.urandom(4).hex()
     print(f"seed {seed}: {arguments.rulesets} rulesets, {arguments.packets} packets each", flush=True)
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
-    judge = Judge(Place(), Tracer())
+    judge = Judge(Place(arguments.root), Tracer())
     tally = judge.tally
     begin = time.monotonic()
     wrong = 0
     numbers = range(arguments.rulesets) if arguments.only is None else [arguments.only]
     for number in numbers:
         name = f"{seed}:{number}"
-        tables = Maker(name).tables()
+        maker = Worldly(name)
+        # Once a routing rule was there, the kernel looks at sources more closely for good.
+        judge.settle(*settings(maker, number >= arguments.rulesets // 2))
+        tables = maker.tables()
         text = "".join(table.text() for table in tables)
         differences = judge.ruleset(text, name, arguments.packets)
         if differences:
             wrong += 1
             print(f"\nruleset {number} of seed {seed}: {len(differences)} packets differ")
-            print(text)
-            print(*differences[:5], sep="\n")
+            changed = {path: value for path, value in judge.host.sysctls.items() if value != "0"}
+            print(judge.place.rules, changed, judge.place.listed(), *differences[:5], sep="\n")
             if wrong >= arguments.stop:
                 break
     spent = time.monotonic() - begin
@@ -59,6 +63,8 @@ def main() -> int:
         f"{tally.understood} of {tally.expressions} expressions understood; {spent:.1f} s"
     )
     print(", ".join(f"{verdict} {count}" for verdict, count in sorted(tally.verdicts.items())))
+    for reason, count in sorted(tally.reasons.items(), key=lambda item: -item[1]):
+        print(f"unknown {count}: {reason}")
     return 1 if wrong else 0
 
 

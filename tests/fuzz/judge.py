@@ -64,6 +64,7 @@ class Tally:
     expressions: int = 0
     understood: int = 0
     steps: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
 
     def count(self, verdict: str) -> None:
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
@@ -79,6 +80,11 @@ class Judge:
         self.host = read_host(*where.facts())
         self.names = {item.index: number for number, item in self.host.interfaces.items()}
         self.macs = {name: bytes.fromhex(f"0200000000{number:02x}") for number, name in enumerate(place.LINKS)}
+
+    def settle(self, sysctls: t.Mapping[str, str], rules: list[str]) -> None:
+        """Change the host's settings and routing rules, and read the host anew."""
+        self.place.settle(sysctls, rules)
+        self.host = read_host(*self.place.facts())
 
     def analyser(self) -> Exposure:
         """The analyser on what the kernel itself lists."""
@@ -107,7 +113,7 @@ class Judge:
                 answers[query] = exposure.ask(query)
             difference = self.compare(packet, answers[query], seen.get(number))
             if difference:
-                wrong.append(f"{packet}: {difference}")
+                wrong.append(f"{packet.told()}: {difference}")
         self.tally.packets += len(sent)
         return wrong
 
@@ -160,8 +166,7 @@ class Judge:
         if stations[-1:] in (["delivered"], ["forwarded"]):
             last = next(event for event in events[::-1] if event.network)
             oif = self.names.get(last.oif, 0)
-            ends = packets.ends_of(last.network, last.transport)
-            return Seen(stations[-1], steps, (*ends, oif, last.mark))
+            return Seen(stations[-1], steps, (*packets.ends_of(last.network, last.transport), oif, last.mark))
         if not steps or not (steps[-1][4] == "drop" or steps[-1][4] == "policy drop"):
             return Seen("host", steps, None)
         return Seen("drop", steps, None)
@@ -177,14 +182,16 @@ class Judge:
         self.tally.count(seen.verdict)
         if any(end.flow.doubts for end in mine):
             self.tally.unknown += 1
+            for reason in frozenset().union(*(end.flow.doubts for end in mine)):
+                self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + 1
             # Where both ways of a doubt have met again, only one of their paths is kept.
             possible = {(one.verdict, one.last) for one in expected}
             if any(end.verdict == "unknown" for end in mine) or (seen.verdict, seen.last) in possible:
                 return ""
-            return f"not among what the analyser holds possible: {seen}, but {expected}"
+            return f"not among what the analyser holds possible: {_told(seen)}, but {[*map(_told, expected)]}"
         if len(mine) > 1:
             return f"the analyser has {len(mine)} answers: {expected}"
-        return "" if seen == expected[0] else f"the kernel did {seen}, the analyser says {expected[0]}"
+        return "" if seen == expected[0] else f"the kernel did {_told(seen)}, the analyser says {_told(expected[0])}"
 
     def expected(self, packet: Packet, end: End) -> Seen:
         state = end.flow.state
@@ -205,11 +212,12 @@ class Judge:
         if packet.proto in (packets.TCP, packets.UDP):
             sport = packet.sport if state.sport is None else state.sport
             return Seen(verdict, told, (saddr, state.daddr, sport, state.dport, state.oif, state.mark))
-        kind = 8 if packet.proto == packets.ICMP else 128
-        # The type and the checksum stand where ports would be; the checksum is left to the kernel.
-        head = packets.frame(packet, 0, b"")
-        check = int.from_bytes(head[8 + (20 if packet.family == 4 else 40) :][2:4], "big")
-        return Seen(verdict, told, (saddr, state.daddr, kind << 8, check, state.oif, state.mark))
+        return Seen(verdict, told, (saddr, state.daddr, 0, 0, state.oif, state.mark))
+
+
+def _told(seen: Seen) -> str:
+    steps = " ".join(f"{table}/{chain}#{handle}:{verdict}" for _family, table, chain, handle, verdict in seen.steps)
+    return f"[{seen.verdict}: {steps}: {seen.last}]"
 
 
 def query_of(packet: Packet) -> Query:

@@ -26,7 +26,7 @@ PORTS = (22, 53, 80, 443, 8080, 9000)
 PORT_SPANS = ("20-25", "80-443", "1024-65535", "8000-8999")
 LINKS = ("eth0", "eth1", "docker0", "br-a", "lo", "eth*", "br-*")
 MARKS = (0, 1, 2, 0x10, 0xFF)
-PRIORITIES = (-450, -300, -250, -150, -101, -99, -10, 0, 5, 10, 99, 101, 150)
+PRIORITIES = (-450, -300, -250, -180, -150, -142, -95, -50, 0, 5, 10, 50, 110, 150)
 HOOKS = ("prerouting", "input", "forward", "postrouting")
 
 
@@ -80,12 +80,17 @@ class Maker:
         for number in range(pick.randint(1, 4)):
             hook = pick.choice(HOOKS)
             policy = pick.choice(("accept", "accept", "drop"))
-            head = f"type filter hook {hook} priority {pick.choice(PRIORITIES)}; policy {policy};"
+            head = f"type filter hook {hook} priority {self.priority()}; policy {policy};"
             rules = [self.rule(hook) for _number in range(pick.randint(0, 8))]
             table.chains.append(Chain(f"b{number}", head, rules))
         self.extra(table)
         self.maps(table)
         return table
+
+    def priority(self) -> int:
+        """A priority, mostly one that no other chain has."""
+        found = self.random.choice(PRIORITIES)
+        return found if self.random.random() < 0.2 else found + self.random.randint(0, 40)
 
     def extra(self, table: Table) -> None:
         """Further chains of a table."""
@@ -201,7 +206,7 @@ class Maker:
         return ""
 
     def statement(self, hook: str) -> str:
-        return self.random.choice(("",) * 24 + ("counter",) * 6 + ("limit rate 1000000/second burst 100000 packets",))
+        return self.random.choice(("",) * 64 + ("counter",) * 14 + ("limit rate 1000000/second burst 100000 packets",))
 
     def verdict(self, hook: str) -> str:
         pick = self.random

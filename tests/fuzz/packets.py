@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 import typing as t
 
@@ -22,6 +23,11 @@ class Packet(t.NamedTuple):
     daddr: int
     sport: int
     dport: int
+
+    def told(self) -> str:
+        make = ipaddress.IPv4Address if self.family == 4 else ipaddress.IPv6Address
+        ends = f"{make(self.saddr)} {self.sport} > {make(self.daddr)} {self.dport}"
+        return f"{self.link} protocol {self.proto} {ends}"
 
 
 def frame(packet: Packet, number: int, mac: bytes) -> bytes:
@@ -69,10 +75,12 @@ def number_of(network: bytes) -> int:
 
 
 def ends_of(network: bytes, transport: bytes) -> tuple[int, int, int, int]:
-    """Source, destination and ports of a packet as it is now."""
+    """Source, destination and ports (zero for ICMP) of a packet as it is now."""
     if network[0] >> 4 == 4:
         saddr, daddr = struct.unpack("!II", network[12:20])
+        proto = network[9]
     else:
         saddr, daddr = int.from_bytes(network[8:24], "big"), int.from_bytes(network[24:40], "big")
-    sport, dport = struct.unpack("!HH", transport[:4])
+        proto = network[6]
+    sport, dport = struct.unpack("!HH", transport[:4]) if proto in (TCP, UDP) else (0, 0)
     return saddr, daddr, sport, dport

@@ -27,8 +27,22 @@ LINKS = {
     "docker0": ("172.17.0.1/16", "fd00:17::1/64"),
     "br-a": ("172.18.0.1/16", "fd00:18::1/64"),
 }
-_ROUTES4 = ("default via 198.51.100.1 dev eth0", "10.9.0.0/16 via 10.0.1.9 dev eth1", "blackhole 10.66.0.0/16")
-_ROUTES6 = ("default via 2001:db8:0:1::1 dev eth0", "fd00:9::/64 via fd00:1::9 dev eth1", "unreachable fd00:66::/64")
+_ROUTES4 = (
+    "default via 198.51.100.1 dev eth0",
+    "10.9.0.0/16 via 10.0.1.9 dev eth1",
+    "blackhole 10.66.0.0/16",
+    "172.17.0.0/24 via 10.0.1.9 dev eth1 table 100",
+    "throw 172.17.0.2/32 table 100",
+    "prohibit 198.51.100.50/32 table 100",
+    "10.0.0.0/8 dev br-a table 100",
+)
+_ROUTES6 = (
+    "default via 2001:db8:0:1::1 dev eth0",
+    "fd00:9::/64 via fd00:1::9 dev eth1",
+    "unreachable fd00:66::/64",
+    "fd00:17::/64 via fd00:1::9 dev eth1 table 100",
+    "blackhole fd00:18::3/128 table 100",
+)
 
 
 def run(*argv: str, text: str | None = None) -> str:
@@ -48,8 +62,10 @@ def write(path: str, value: str) -> None:
 class Place:
     """The namespaces, as long as this object and the process live."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str = "") -> None:
+        self.nft = ("chroot", root, "/usr/sbin/nft") if root else ("nft",)
         self.machine = _namespace()
+        self.rules: list[str] = []
         self.neighbours = self._enter()
         links = list(LINKS)
         for number in range(len(links)):
@@ -120,11 +136,27 @@ class Place:
     def load(self, text: str) -> None:
         """Load rules instead of all that are there."""
         self.guard()
-        run("nft", "-f", "-", text=text)
+        run(*self.nft, "-f", "-", text=text)
+
+    def settle(self, sysctls: t.Mapping[str, str], rules: list[str]) -> None:
+        """Set sysctls, and have these routing rules beside the kernel's own."""
+        self.guard()
+        for path, value in sysctls.items():
+            write(path, value)
+        if rules != self.rules:
+            gone = [rule.replace("rule add", "rule del", 1) for rule in self.rules]
+            for rule in [*gone, *rules]:
+                run("ip", *rule.split())
+            self.rules = rules
 
     def listing(self) -> str:
         self.guard()
-        return run("nft", "-j", "list", "ruleset")
+        return run(*self.nft, "-j", "list", "ruleset")
+
+    def listed(self) -> str:
+        """The ruleset for people, with handles."""
+        self.guard()
+        return run(*self.nft, "-a", "list", "ruleset")
 
     def facts(self) -> tuple[list[t.Any], dict[int, list[t.Any]], dict[int, list[t.Any]], dict[str, str]]:
         """Addresses, routes, rules and sysctls, as the analyser takes them."""

@@ -174,3 +174,53 @@ def test_sources_of_the_hosts_own_never_come_from_outside() -> None:
 def test_nothing_is_forwarded_where_forwarding_is_off() -> None:
     (end,) = [end for end in ask(listing({}), daddr="192.0.2.1") if "forwarding" in end.detail]
     assert end.verdict == "drop"
+
+
+def test_two_negated_ports_are_certain_only_where_both_readings_agree() -> None:
+    conditions = [match(payload("tcp", "sport"), 1, "!="), match(payload("tcp", "dport"), 2, "!=")]
+    printed = listing({"base": [[*conditions, DROP]]})
+    assert verdict(ask(printed, dport=3), sport=4) == "drop"
+    assert verdict(ask(printed, dport=2), sport=1) == "delivered"
+    for sport, dport in ((1, 3), (4, 2)):
+        assert verdict(ask(printed, dport=dport), sport=sport).startswith("unknown: two negated conditions")
+    apart = listing({"base": [[conditions[0], {"counter": {}}, conditions[1], DROP]]})
+    assert verdict(ask(apart, dport=3), sport=1) == "delivered"
+
+
+def test_nat_sees_no_untracked_packet() -> None:
+    dnat = [[{"dnat": {"family": "ip", "addr": "203.0.113.5", "port": 1}}]]
+    printed = listing({"base": dnat}, hook="prerouting", type="nat", prio=-100)
+    assert verdict(ask(printed)) == "drop"
+    documents = json.loads(printed)
+    chain = {"family": "inet", "table": "t", "name": "early", "handle": 1, "type": "filter", "hook": "prerouting"}
+    documents["nftables"].append({"chain": {**chain, "prio": -300, "policy": "accept"}})
+    place = {"family": "inet", "table": "t", "chain": "early", "handle": 99}
+    documents["nftables"].append({"rule": {**place, "expr": [{"notrack": None}]}})
+    assert verdict(ask(json.dumps(documents))) == "delivered"
+
+
+def test_marks_are_written_bit_by_bit() -> None:
+    mark = {"meta": {"key": "mark"}}
+    set_bits = {"mangle": {"key": mark, "value": {"|": [{"&": [mark, 0xF0]}, 0x3]}}}
+    rules = [
+        [{"mangle": {"key": mark, "value": 0x4F}}],
+        [set_bits],
+        [match({"&": [mark, 0x0F]}, 0x3), match(mark, 0x43), DROP],
+    ]
+    assert verdict(ask(listing({"base": rules}))) == "drop"
+
+
+def test_the_order_of_equal_priorities_is_in_doubt_only_where_it_matters() -> None:
+    mark = {"meta": {"key": "mark"}}
+
+    def both(first: list[t.Any], second: list[t.Any]) -> str:
+        documents = json.loads(listing({"base": [first]}))
+        chain = {"family": "inet", "table": "t", "name": "other", "handle": 2, "type": "filter", "hook": "input"}
+        documents["nftables"].append({"chain": {**chain, "prio": 0, "policy": "accept"}})
+        place = {"family": "inet", "table": "t", "chain": "other", "handle": 99}
+        documents["nftables"].append({"rule": {**place, "expr": second}})
+        return verdict(ask(json.dumps(documents)))
+
+    assert both([ACCEPT], [DROP]) == "drop"
+    doubt = "unknown: chains of one priority, whose order the listing does not tell"
+    assert both([{"mangle": {"key": mark, "value": 1}}], [match(mark, 1), DROP]) == doubt
