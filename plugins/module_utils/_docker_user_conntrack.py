@@ -128,6 +128,9 @@ def _other(option: Option, family: int) -> Alternatives:
 
 def _status(option: Option) -> Alternatives:
     names = option.value.split(",")
+    if names == ["NONE"]:
+        # No bit is never among those that are set.
+        return (_ANY,) if option.negated else matches.NEVER
     if not set(names) <= set(_STATUS):
         raise RuleError(f"nothing can be said of the status {option.value}")
     bits = _bits([_STATUS[name] for name in names])

@@ -108,7 +108,11 @@ def notes(saved: Saved, there: Around, mark: Mark | None, accepts: bool, dropped
         found.append(
             f"{CHAIN} ({name}): no rule of FORWARD leads to it, so its rules did nothing; in the table they do"
         )
-    if there.policy == "DROP" and not dropped:
+    if dropped:
+        found.append(
+            f":FORWARD DROP ({name}): the table drops instead; rules that come to FORWARD later open nothing in it"
+        )
+    elif there.policy == "DROP":
         found.append(f":FORWARD DROP ({name}): the policy also drops what Docker accepts")
     if accepts and _has_internal(chains):
         found.append(

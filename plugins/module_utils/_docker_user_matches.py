@@ -60,6 +60,12 @@ PROTOCOLS = {
 PORTED = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 _FLAGS = {"FIN": "fin", "SYN": "syn", "RST": "rst", "PSH": "psh", "ACK": "ack", "URG": "urg"}
 _TYPES4 = ("UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST", "BLACKHOLE", "UNREACHABLE", "PROHIBIT")
+#: For IPv6 iptables asks only the address for these types, and whether it is in a prefix.
+_RANGES6 = {
+    "MULTICAST": ("ff00::/8", "!= ff00::/8"),
+    "UNICAST": ("!= { ::, ::ffff:0.0.0.0/96, ff00::/8 }", "{ ::, ::ffff:0.0.0.0/96, ff00::/8 }"),
+    "UNSPEC": ("::", "!= ::"),
+}
 _UNITS = {"sec": "second", "second": "second", "min": "minute", "minute": "minute", "hour": "hour", "day": "day"}
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}")
 _PKTTYPES = {"unicast": "host", "broadcast": "broadcast", "multicast": "multicast"}
@@ -273,22 +279,44 @@ def limit(match: Match) -> Alternatives:
 
 
 def addrtype(match: Match, family: int) -> list[Alternatives]:
-    sides = [option for option in match.options if option.name in ("--src-type", "--dst-type")]
     device = ""
     if match.one("--limit-iface-in"):
         device = " . iif"
     elif match.one("--limit-iface-out"):
         device = " . oif"
     found: list[Alternatives] = []
-    for option in sides:
+    for option in match.options:
+        if option.name not in ("--src-type", "--dst-type"):
+            continue
         kinds, key = option.value.split(","), "saddr" if option.name == "--src-type" else "daddr"
+        if family == 6:
+            found.append(_addrtype6(kinds, key, device, option.negated))
+            continue
         if not set(kinds) <= set(_TYPES4):
             raise RuleError(f"addresses of the type {option.value} are others in nftables")
-        if family == 6 and (kinds != ["LOCAL"] or device):
-            raise RuleError("for IPv6 nftables has only LOCAL, alone and without an interface, in the same meaning")
         text = kinds[0].lower() if len(kinds) == 1 else f"{{ {', '.join(kind.lower() for kind in kinds)} }}"
         found.append((f"fib {key}{device} type {sign(option)}{text}",))
     return found
+
+
+def _addrtype6(kinds: list[str], key: str, device: str, negated: bool) -> Alternatives:
+    """For IPv6 iptables wants all of the types at once, where for IPv4 it wants one of them."""
+    if not set(kinds) <= {"LOCAL", *_RANGES6}:
+        raise RuleError("for IPv6 nftables has only LOCAL, MULTICAST, UNICAST and UNSPEC in the same meaning")
+    ranges = [_RANGES6[kind] for kind in kinds if kind in _RANGES6]
+    wanted = [(f"ip6 {key} {inside}", f"ip6 {key} {outside}") for inside, outside in ranges]
+    if "LOCAL" in kinds:
+        wanted.append((f"fib {key}{device} type local", f"fib {key}{device} type != local"))
+    return _all_of(wanted, negated)
+
+
+def _all_of(wanted: t.Sequence[tuple[str, str]], negated: bool) -> Alternatives:
+    """Several conditions, each with its contrary; negated, the first one that does not hold."""
+    if not negated:
+        return (" ".join(each[0] for each in wanted),)
+    return tuple(
+        " ".join([*(each[0] for each in wanted[:place]), contrary]) for place, (_one, contrary) in enumerate(wanted)
+    )
 
 
 def mac(option: Option) -> Alternatives:
@@ -319,19 +347,15 @@ def tos(option: Option, family: int) -> Alternatives:
     mask = 255 if mask == ALL else mask
     if value > 255 or mask > 255:
         raise RuleError(f"{option.value} is not a type of service")
-    found: list[str] = []
-    earlier: list[str] = []
+    wanted: list[tuple[str, str]] = []
     for key, shift, size in ((f"{header(family)} dscp", 2, 64), (f"{header(family)} ecn", 0, 4)):
         values = [each for each in range(size) if each & mask >> shift == value >> shift & size - 1]
         if not values:
             return ALWAYS if option.negated else NEVER
         if len(values) < size:
             text = f"{values[0]:#x}" if len(values) == 1 else f"{{ {', '.join(f'{each:#x}' for each in values)} }}"
-            found.append(" ".join([*earlier, f"{key} != {text}"]))
-            earlier.append(f"{key} {text}")
-    if option.negated:
-        return tuple(found)
-    return (" ".join(earlier),)
+            wanted.append((f"{key} {text}", f"{key} != {text}"))
+    return _all_of(wanted, option.negated)
 
 
 def dscp(option: Option, family: int) -> Alternatives:

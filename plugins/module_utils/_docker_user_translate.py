@@ -25,11 +25,8 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_u
     reached,
     too_deep,
 )
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_conntrack import (
-    conntrack,
-    joined,
-    product,
-)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_conntrack import joined, product
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_expressions import Expressions
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_forward import (
     FORWARD,
     Around,
@@ -46,7 +43,6 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_u
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_legacy import DOCKER_CHAINS
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_rule import (
-    Match,
     Option,
     Rule,
     RuleError,
@@ -69,6 +65,7 @@ __all__ = ["IpSet", "Mark", "Problem", "Translation", "parse_ipsets", "translate
 _RETURN = f"-A {CHAIN} -j RETURN"
 _TOOLS = {4: "iptables-save", 6: "ip6tables-save"}
 _FAMILIES = {4: "ip", 6: "ip6"}
+_LIMIT = "limit rate "
 #: Targets after which a packet is not seen again, or that leave nothing to see. Asking a second time skips them.
 _DONE = ("DROP", "REJECT", "LOG", "NFLOG", "MARK", "CONNMARK", None)
 
@@ -190,7 +187,7 @@ def _taken_back(mark: Mark) -> str:
 
 
 def _table(name: str, work: _Work, early: list[str], late: list[str]) -> str:
-    parts = list(work.sets.texts)
+    parts = [*work.limits, *work.sets.texts]
     if early:
         parts.append(_chain("forward", "", ["type filter hook forward priority filter - 1; policy accept;", *early]))
     if late:
@@ -215,6 +212,7 @@ class _Work:
     guarded: int
     problems: list[Problem]
     made: list[tuple[str, str, list[str]]] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
     rules: int = 0
 
     def user(self, family: _Family) -> list[str]:
@@ -266,6 +264,14 @@ class _Work:
             writer.write()
         self.made.append((f"{family.prefix}_policy", "", [*lines, "counter drop"]))
         return [f"{family.guard} jump {family.prefix}_policy"]
+
+    def shared(self, part: Alternatives) -> Alternatives:
+        """The same for more than one rule: a limit that they draw from together."""
+        if len(part) != 1 or not part[0].startswith(_LIMIT):
+            return part
+        name = f"limit_{len(self.limits) + 1}"
+        self.limits.append(f"    limit {name} {{\n        {part[0][len('limit ') :]}\n    }}")
+        return (f'limit name "{name}"',)
 
     def _too_deep(self, family: _Family, chain: str) -> None:
         reason = "its chains lead deeper than nftables goes, or in a circle"
@@ -326,10 +332,10 @@ class _Writer:
     def _texts(self, rule: Rule) -> list[str]:
         if rule.target in DOCKER_CHAINS:
             raise RuleError("it leads to a chain of Docker's, which goes with Docker's iptables rules")
-        of = matches.protocol_number(rule.protocol) if rule.protocol not in (None, "all") else None
-        alternatives = product(part for match in rule.matches for part in self._match(match, of))
-        if len(alternatives) > 1 and any(match.name == "limit" for match in rule.matches):
-            raise RuleError("it takes more than one rule of nftables, which cannot share a limit")
+        parts = Expressions(self.family.number, self.work.sets, self.targets.guarded).of(rule)
+        alternatives = product(parts)
+        if len(alternatives) > 1:
+            alternatives = product(self.work.shared(part) for part in parts)
         said = " ".join(option.value for option in rule.all_options("comment"))
         statement = self._statement(rule)
         remark = f"comment {comment(said)}" if said else ""
@@ -339,59 +345,3 @@ class _Writer:
         if rule.target in self.family.chains:
             return f"{'goto' if rule.goto else 'jump'} {self.name(str(rule.target))}"
         return self.targets.statements(rule)
-
-    def _match(self, match: Match, of: int | None) -> list[Alternatives]:
-        """The alternatives of each option."""
-        family = self.family.number
-        if match.name in ("conntrack", "state"):
-            return [conntrack(match, family, of)]
-        if match.name == "iprange":
-            return matches.iprange(match, family)
-        if match.name == "multiport":
-            return matches.multiport(match, of)
-        if match.name in ("icmp", "icmp6"):
-            return matches.icmp(match, of)
-        if match.name in matches.PORTED.values():
-            return matches.ports(match, of)
-        if match.name == "limit":
-            return [matches.limit(match)]
-        if match.name == "addrtype":
-            return matches.addrtype(match, family)
-        return [] if match.name == "comment" else [self._option(match.name, option) for option in match.options]
-
-    def _option(self, name: str, option: Option) -> Alternatives:
-        family = self.family.number
-        if not name:
-            return _basic(option, family)
-        if name == "set":
-            return self.work.sets.match(option, family)
-        if name == "mark":
-            return self._mark(option)
-        if name == "connmark":
-            return matches.marked("ct mark", option)
-        if name == "mac":
-            return matches.mac(option)
-        if name == "pkttype":
-            return matches.pkttype(option)
-        simple = {"length": matches.length, "tos": matches.tos, "dscp": matches.dscp, "ttl": matches.hops}
-        return simple.get(name, matches.hops)(option, family)
-
-    def _mark(self, option: Option) -> Alternatives:
-        value, mask = matches.value_and_mask(option.value)
-        if value & mask & self.targets.guarded:
-            raise RuleError(
-                f"it asks for bits of {self.targets.guarded:#x}, which is what Docker is to accept by; "
-                "choose another accept mark"
-            )
-        return matches.marked("meta mark", option)
-
-
-def _basic(option: Option, family: int) -> Alternatives:
-    if option.name in ("-i", "-o"):
-        return matches.interface(option)
-    if option.name == "-p":
-        return matches.protocol(option)
-    if option.name == "-f":
-        return (f"ip frag-off & 0x1fff {'==' if option.negated else '!='} 0x0",)
-    key = f"{matches.header(family)} {'saddr' if option.name == '-s' else 'daddr'}"
-    return matches.address(key, option.value, family, option.negated)

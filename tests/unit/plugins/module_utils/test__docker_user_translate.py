@@ -385,7 +385,14 @@ def test_differences_are_said(lines: tuple[str, ...], forward: tuple[str, ...], 
     assert [note for note in done.notes if note.startswith(expected)], done.notes
 
 
-def test_a_policy_that_stays_is_said() -> None:
+def test_rules_that_share_a_limit_draw_from_one_bucket() -> None:
+    text = str(one("-p udp -m multiport --ports 5 -m limit --limit 5/min --limit-burst 9 -j LOG").text)
+    assert "    limit limit_1 {\n        rate 5/minute burst 9 packets\n    }\n" in text
+
+
+def test_what_becomes_of_the_policy_is_said() -> None:
+    said = ":FORWARD DROP (IPv4): the table drops instead; rules that come to FORWARD later open nothing in it"
+    assert one("-j DROP", policy="DROP", drop=("ip",)).notes == (said,)
     assert one("-j DROP", policy="DROP").notes == (":FORWARD DROP (IPv4): the policy also drops what Docker accepts",)
 
 
@@ -399,7 +406,7 @@ def test_rules_of_older_engines_are_dockers_own() -> None:
         "-i docker0 -o docker0 -j ACCEPT",
     )
     done = one("-j DROP", "-A DOCKER-ISOLATION-STAGE-1 -j RETURN", forward=forward, policy="DROP", drop=("ip",))
-    assert done.notes == ()
+    assert [note for note in done.notes if not note.startswith(":FORWARD DROP (IPv4): the table drops")] == []
     assert "v4_forward_1" not in str(done.text)
     assert "jump v4_forward_1" in str(
         one("-j DROP", forward=(*forward, "-i docker1 -o docker1 -j ACCEPT"), policy="DROP", drop=("ip",)).text
