@@ -232,8 +232,15 @@ def _say_the_default_by_silence(plan: Plan) -> None:
 
 def _leaves_iptables(values: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any], plan: Plan) -> bool:
     engine = facts.get("engine") or {}
+    there = ((facts.get("daemon_json") or {}).get("settings") or {}).get(BACKEND)
+    if BACKEND not in plan.settings and BACKEND not in plan.remove and (plan.settings or plan.remove):
+        # Somebody wrote it and never restarted Docker; a restart for another key would switch as well.
+        wanted = there
+        plan.variables[BACKEND] = f"{BACKEND} in daemon.json"
+    else:
+        wanted = plan.settings.get(BACKEND)
     return (
-        plan.settings.get(BACKEND) == "nftables"
+        wanted == "nftables"
         and bool(facts.get("running"))
         and str(engine.get("firewall_backend") or "").partition("+")[0] == "iptables"
         # An engine that has no other backend is refused by the module.

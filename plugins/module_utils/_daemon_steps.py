@@ -106,7 +106,8 @@ def still_waiting(record: t.Mapping[str, t.Any], now: Running) -> dict[str, str]
 def steps(plan: Plan, result: t.Mapping[str, t.Any], record: t.Mapping[str, t.Any], now: Running) -> Steps:
     """Decide from what the module docker_daemon_config gave, and from what was remembered."""
     todo = still_waiting(record, now)
-    for each in (*(result.get("keys_changed") or []), *(result.get("pending") or [])):
+    ours, theirs = _unapplied(plan, result)
+    for each in (*(result.get("keys_changed") or []), *ours):
         needs = each.get("needs")
         if now.running and needs in NEEDS[1:]:
             todo[each["key"]] = worst((needs, todo.get(each["key"], needs)))
@@ -123,7 +124,17 @@ def steps(plan: Plan, result: t.Mapping[str, t.Any], record: t.Mapping[str, t.An
     if found.restart:
         found.afterwards = _record(left, {"keys": waiting}, waiting, now)
     found.report = _report(found, todo, now, result)
+    if theirs and not (found.reload or found.restart):
+        found.report.append(f"In the file and not in force, by somebody else: {', '.join(theirs)}.")
     return found
+
+
+def _unapplied(plan: Plan, result: t.Mapping[str, t.Any]) -> tuple[list[dict[str, t.Any]], list[str]]:
+    """Part what the daemon has otherwise than the file: what the variables are about, and what is somebody else's."""
+    told = result.get("pending") or []
+    wanted = {*plan.settings, *plan.remove}
+    ours = [each for each in told if each.get("key") in wanted]
+    return ours, sorted(str(each.get("key")) for each in told if each not in ours)
 
 
 def _restart(found: Steps, todo: t.Mapping[str, str], plan: Plan, now: Running, going_off: bool) -> None:

@@ -217,6 +217,15 @@ def test_what_docker_would_leave_behind_refuses_a_switch(
     assert re.search(said, error) and "bulkhead.docker_nftables.migrate" in error and "switch_backend" in error
 
 
+def test_a_switch_that_somebody_wrote_and_never_applied_comes_with_any_restart() -> None:
+    written = facts(**{"firewall-backend": "nftables"})
+    (error,) = daemon_plan.left_behind(read(written, icc=False), ruleset("drop"))
+    assert error.startswith("firewall-backend in daemon.json: ")
+    assert daemon_plan.left_behind(read(written), ruleset("drop")) == []
+    assert daemon_plan.left_behind(read(written, firewall_backend="iptables"), ruleset("drop")) == []
+    assert daemon_plan.left_behind(read(written, remove=["firewall-backend"]), ruleset("drop")) == []
+
+
 @pytest.mark.parametrize(
     "rules",
     [

@@ -120,11 +120,17 @@ def test_never_reloads_only() -> None:
     assert {"never" in each["reason"] for each in found.pending} == {True}
 
 
-def test_what_the_daemon_tells_counts_as_a_change() -> None:
-    found = daemon_steps.steps(
-        Plan(), result(pending=[{"key": "firewall-backend", "needs": "restart"}]), {}, NOW
-    )
-    assert found.restart == "keeping"
+@pytest.mark.parametrize("plan", [Plan(settings={"firewall-backend": "nftables"}), Plan(remove=["firewall-backend"])])
+def test_what_the_daemon_tells_counts_as_a_change(plan: Plan) -> None:
+    told = [{"key": "firewall-backend", "needs": "restart"}]
+    assert daemon_steps.steps(plan, result(pending=told), {}, NOW).restart == "keeping"
+
+
+def test_what_somebody_else_left_in_the_file_is_said_and_not_applied() -> None:
+    told = [{"key": "firewall-backend", "needs": "restart"}, {"key": "debug", "needs": "reload"}]
+    found = daemon_steps.steps(Plan(), result(pending=told), {}, NOW)
+    assert (found.reload, found.restart, found.pending) == (False, "", [])
+    assert found.report == ["In the file and not in force, by somebody else: debug, firewall-backend."]
 
 
 def test_a_docker_that_does_not_run_waits_for_nothing() -> None:
