@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import typing as t
 from collections import Counter
 
@@ -25,13 +26,13 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces an
 
 RULESETS = int(os.environ.get("BULKHEAD_RULESETS") or 200)
 FLOWS = 120
-#: Why a rule may be refused; the rest of its ruleset is then tried without it.
-REASONS = (
-    "is what Docker is to accept by",
-    "nothing can be said of the status NONE",
-    "also matches packets that have no",
-    "for IPv6 nftables has only LOCAL",
-    "cannot share a limit",
+#: What may be refused, as the rule and the reason read; the rest of its ruleset is then tried without it.
+MAY_BE_REFUSED = re.compile(
+    r"0x20000000"
+    r"|--ctstatus NONE"
+    r"|! --match-set (ports|doors)"
+    r"|--(src|dst)-type .*IPv6"
+    r"|-m limit .* limit"
 )
 #: Of an internal network only what does not depend on Docker's backend.
 POOL = [flow for flow in everything() if not flow.source.startswith("172.21.")]
@@ -65,7 +66,7 @@ def test_random_rules_are_carried_over(switch: Switch, capsys: pytest.CaptureFix
         translation = switch.translated()
         if translation.untranslatable:
             problems = [f"{problem.rule}: {problem.reason}" for problem in translation.untranslatable]
-            strange = [said for said in problems if not any(reason in said for reason in REASONS)]
+            strange = [said for said in problems if not MAY_BE_REFUSED.search(said)]
             assert translation.text is None and not strange, _shown(made, None, strange, seed, number)
             refused += len(problems)
             switch.take_out({problem.rule for problem in translation.untranslatable})
@@ -86,7 +87,7 @@ def test_random_rules_are_carried_over(switch: Switch, capsys: pytest.CaptureFix
         assert not wrong, _shown(made, translation.text, wrong, seed, number)
     assert carried > 10 * refused, f"{carried} rules were carried over, {refused} were not"
     if RULESETS >= 100:
-        assert min(seen[kind] for kind in ("through", "dropped", "reset", "told")) > RULESETS // 5, seen
+        assert min(seen[kind] for kind in ("through", "dropped", "reset", "told")) > RULESETS // 20, seen
 
 
 def _kind(outcome: Outcome) -> str:

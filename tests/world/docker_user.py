@@ -238,6 +238,8 @@ def _reject(random_: Random, family: int, matches: str) -> str:
 
 
 def _target(random_: Random, family: int, matches: str, below: t.Sequence[str]) -> str:
+    if "-p tcp" in matches and random_.random() < 0.2:
+        return _reject(random_, family, matches)
     what = random_.random()
     if below and what < 0.22:
         return f"{random_.choice(('-j', '-j', '-g'))} {random_.choice(below)}"
