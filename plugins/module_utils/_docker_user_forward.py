@@ -40,6 +40,7 @@ if t.TYPE_CHECKING:
 
 FORWARD = "FORWARD"
 _MOST_EVENTS = 5000
+_SETTERS = {"MARK", "CONNMARK"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def notes(saved: Saved, there: Around, mark: Mark | None, accepts: bool, dropped
         )
     if dropped:
         found.append(
-            f":FORWARD DROP ({name}): the table drops instead; rules that come to FORWARD later open nothing in it"
+            f":FORWARD DROP ({name}): the table drops instead; rules and bridges of other names that come later open nothing"
         )
     elif there.policy == "DROP":
         found.append(f":FORWARD DROP ({name}): the policy also drops what Docker accepts")
@@ -138,7 +139,7 @@ def _effects(
     accepts: bool,
 ) -> t.Iterator[str]:
     results = verdicts(chains, placed.line)
-    if "ACCEPT" in results:
+    if "ACCEPT" in results or _leaves(placed.line):
         if asked and there.jumps and not placed.behind_user:
             yield "what it accepts is now asked for by DOCKER-USER's rules too, and by Docker's"
         elif not placed.behind_docker:
@@ -150,6 +151,45 @@ def _effects(
             yield "it stood behind DOCKER-USER and now also drops what that accepts"
     if mark is not None and _overwrites(chains, placed.line, mark):
         yield "it overwrites the mark by which Docker is to accept what DOCKER-USER accepts"
+
+
+def too_early(
+    chains: t.Mapping[str, tuple[str, ...]], there: Around, users: t.Sequence[str], dropped: bool
+) -> t.Iterator[tuple[str, str]]:
+    """Rules of FORWARD without which DOCKER-USER, asked before them, would let more through; and why.
+
+    `users` are the rules of DOCKER-USER, `dropped` tells that a policy DROP is taken over.
+    """
+    asks = any("--mark" in words(line) for line in users)
+    for placed in there.rules:
+        if placed.behind_user and placed.behind_docker:
+            continue
+        if asks and not placed.behind_user and verdicts(chains, placed.line) & _SETTERS:
+            yield (
+                placed.line,
+                "it sets a mark in front of DOCKER-USER, where rules ask for one; the table is asked first",
+            )
+        if dropped and _leaves(placed.line):
+            yield (
+                placed.line,
+                "it takes packets to the policy DROP past DOCKER-USER or Docker's rules, which nftables cannot",
+            )
+
+
+def _leaves(line: str) -> bool:
+    """Whether packets do not come back from a rule to those behind it, and go to the policy."""
+    try:
+        rule = parse_rule(line, _Anything())
+    except RuleError:
+        return leads_to(line, ()) == "RETURN" or "-g" in words(line)
+    return rule.goto or rule.target == "RETURN"
+
+
+class _Anything:
+    """Every chain is known."""
+
+    def __contains__(self, _name: object) -> bool:
+        return True
 
 
 def verdicts(chains: t.Mapping[str, tuple[str, ...]], line: str) -> set[str]:
@@ -178,20 +218,22 @@ def _overwrites(chains: t.Mapping[str, tuple[str, ...]], line: str, mark: Mark) 
     return False
 
 
-def marks_in_order(chains: t.Mapping[str, tuple[str, ...]], lines: t.Sequence[str]) -> bool:
-    """Whether all rules that set marks come before all that ask for them.
+def marks_in_order(chains: t.Mapping[str, tuple[str, ...]], there: Around) -> bool:
+    """Whether all rules that set marks come before those of FORWARD that ask for them.
 
     Then asking again, after all were set, gives the same answers.
     """
-    setters = ("MARK", "CONNMARK")
-    if not any(verdicts(chains, line) & set(setters) for line in lines):
+    front = [placed.line for placed in there.rules if not placed.behind_user]
+    lines = [*front, JUMP, *(placed.line for placed in there.rules if placed.behind_user)]
+    user_sets = any(_SETTERS & set(ends(chains, chain)) for chain in reached(chains, CHAIN))
+    if not user_sets and not any(verdicts(chains, line) & _SETTERS for line in lines):
         return True
     asked = False
     for count, line in enumerate(_events(chains, lines)):
         if count >= _MOST_EVENTS:
             return False
-        found = words(line)
-        setter = leads_to(line, chains) in setters
+        found, target = words(line), leads_to(line, chains)
+        setter = target in _SETTERS or (target == CHAIN and user_sets)
         if setter and (asked or "--mark" in found):
             return False
         asked = asked or "--mark" in found

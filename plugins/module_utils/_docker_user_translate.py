@@ -33,6 +33,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_u
     around,
     marks_in_order,
     notes,
+    too_early,
     verdicts,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_sets import Sets, parse_ipsets
@@ -125,6 +126,10 @@ def translate(
         )
     guarded = 0 if mark_held else accept_mark.mask
     work = _Work(Sets(sets), accept_mark if uses_mark else None, guarded, problems)
+    for family in families:
+        lines = [line for chain in reached(family.chains, CHAIN) for line in family.chains[chain]]
+        dropped = _FAMILIES[family.number] in drop_policy
+        problems += [Problem(*each) for each in too_early(family.chains, family.around, lines, dropped)]
     early = [line for family in families for line in work.user(family)]
     late = [
         line for family in families if _FAMILIES[family.number] in drop_policy for line in work.policy(family, bridges)
@@ -254,7 +259,7 @@ class _Work:
             if too_deep(own, FORWARD, 1):
                 self._too_deep(family, FORWARD)
                 return []
-            if not marks_in_order(own, rules):
+            if not marks_in_order(family.chains, family.around):
                 self.problems.append(
                     Problem(f"-P FORWARD DROP ({family.name})", "rules of FORWARD set marks that others ask for before")
                 )

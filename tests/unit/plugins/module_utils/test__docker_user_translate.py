@@ -287,18 +287,50 @@ def test_a_policy_drop_alone_is_taken_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("forward", "refused"),
+    ("user", "forward", "refused"),
     [
-        (("-j MARK --set-xmark 0x1/0x1", "-m mark --mark 0x1/0x1 -j ACCEPT"), False),
-        (("-m mark --mark 0x1/0x1 -j ACCEPT", "-j MARK --set-xmark 0x1/0x1"), True),
-        (("-m mark --mark 0x0 -j MARK --set-xmark 0x1/0x1", "-j ACCEPT"), True),
+        ("-j DROP", ("-j MARK --set-xmark 0x1/0x1", "-m mark --mark 0x1/0x1 -j ACCEPT"), False),
+        ("-j DROP", ("-m mark --mark 0x1/0x1 -j ACCEPT", "-j MARK --set-xmark 0x1/0x1"), True),
+        ("-j DROP", ("-m mark --mark 0x0 -j MARK --set-xmark 0x1/0x1", "-j ACCEPT"), True),
+        ("-j MARK --set-xmark 0x1/0x1", ("-j DOCKER-USER", "-m mark --mark 0x1/0x1 -j ACCEPT"), False),
+        ("-j MARK --set-xmark 0x1/0x1", ("-m mark --mark 0x1/0x1 -j ACCEPT", "-j DOCKER-USER"), True),
     ],
 )
-def test_marks_are_asked_for_again_only_where_the_answer_is_the_same(forward: tuple[str, ...], refused: bool) -> None:
-    done = one("-j DROP", forward=("-j DOCKER-USER", *forward), policy="DROP", drop=("ip",))
-    assert bool(done.untranslatable) is refused
-    if refused:
-        assert done.untranslatable[0].rule == "-P FORWARD DROP (IPv4)"
+def test_marks_are_asked_for_again_only_where_the_answer_is_the_same(
+    user: str, forward: tuple[str, ...], refused: bool
+) -> None:
+    jumps = () if "-j DOCKER-USER" in forward else ("-j DOCKER-USER",)
+    done = one(user, forward=(*jumps, *forward), policy="DROP", drop=("ip",))
+    assert [problem.rule for problem in done.untranslatable] == (["-P FORWARD DROP (IPv4)"] if refused else [])
+
+
+@pytest.mark.parametrize(
+    ("lines", "forward", "refused"),
+    [
+        # What FORWARD marks first, DOCKER-USER would miss: the table is asked before FORWARD.
+        (("-m mark --mark 0x1/0x1 -j DROP",), ("-i a -j MARK --set-xmark 0x1/0x1", "-j DOCKER-USER"), True),
+        (("-m connmark --mark 0x1 -j DROP",), ("-j set", "-j DOCKER-USER"), True),
+        (("-j DROP",), ("-j MARK --set-xmark 0x1/0x1", "-j DOCKER-USER"), False),
+        (("-m mark --mark 0x1/0x1 -j DROP",), ("-j DOCKER-USER", "-j MARK --set-xmark 0x1/0x1"), False),
+        # Past DOCKER-USER and its ACCEPT to the policy DROP.
+        (("-j ACCEPT",), ("-i a -j RETURN", "-j DOCKER-USER"), True),
+        (("-j ACCEPT",), ("-i a -g away", "-j DOCKER-USER"), True),
+        (("-j ACCEPT",), ("-m recent --rcheck -g away", "-j DOCKER-USER"), True),
+        (("-j ACCEPT",), ("-j DOCKER-USER", "-j RETURN", "-j DOCKER-FORWARD"), True),
+        (("-j ACCEPT",), ("-j DOCKER-USER", "-j DOCKER-FORWARD", "-j RETURN"), False),
+        (("-j ACCEPT",), ("-i a -j DROP", "-j DOCKER-USER"), False),
+    ],
+)
+def test_what_would_open_something_in_front_of_docker_user_is_refused(
+    lines: tuple[str, ...], forward: tuple[str, ...], refused: bool
+) -> None:
+    own = ("-A away -j LOG", "-A set -j CONNMARK --set-xmark 0x1/0xffffffff")
+    done = one(*lines, *own, forward=forward, policy="DROP", drop=("ip",))
+    assert [problem.rule for problem in done.untranslatable] == ([f"-A FORWARD {_first(forward)}"] if refused else [])
+
+
+def _first(forward: tuple[str, ...]) -> str:
+    return next(rule for rule in forward if "DOCKER" not in rule)
 
 
 def test_ipsets_become_sets_of_the_table() -> None:
@@ -343,6 +375,11 @@ NOTES: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
         ("-j DROP",),
         ("-i a -j ACCEPT", "-j DOCKER-USER", "-j DOCKER-FORWARD"),
         "-A FORWARD -i a -j ACCEPT (IPv4): what it accepts is now asked for by DOCKER-USER's rules too, and by Docker's",
+    ),
+    (
+        ("-j DROP",),
+        ("-i a -j RETURN", "-j DOCKER-USER", "-j DOCKER-FORWARD"),
+        "-A FORWARD -i a -j RETURN (IPv4): what it accepts is now asked for by DOCKER-USER's rules too",
     ),
     (
         ("-j DROP",),
@@ -391,7 +428,9 @@ def test_rules_that_share_a_limit_draw_from_one_bucket() -> None:
 
 
 def test_what_becomes_of_the_policy_is_said() -> None:
-    said = ":FORWARD DROP (IPv4): the table drops instead; rules that come to FORWARD later open nothing in it"
+    said = (
+        ":FORWARD DROP (IPv4): the table drops instead; rules and bridges of other names that come later open nothing"
+    )
     assert one("-j DROP", policy="DROP", drop=("ip",)).notes == (said,)
     assert one("-j DROP", policy="DROP").notes == (":FORWARD DROP (IPv4): the policy also drops what Docker accepts",)
 
