@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
+
+from integration.frames import ACK, FIN, SYN
 
 from world.wire import DST, LAN, SRC, Flow
 
@@ -79,9 +82,24 @@ def containers(family: int) -> list[Flow]:
     return found
 
 
+def odd(flows: t.Iterable[Flow]) -> list[Flow]:
+    """Some of them again with another type of service, and with segments that open no connection."""
+    found = []
+    for number, flow in enumerate(flows):
+        if number % 4 == 0:
+            found.append(dataclasses.replace(flow, tos=(0x28, 0x10)[number // 4 % 2]))
+        if flow.protocol == "tcp" and number % 3 == 0:
+            found.append(dataclasses.replace(flow, flags=(0, SYN | FIN, ACK, FIN | ACK)[number // 3 % 4]))
+    return found
+
+
 def everything() -> list[Flow]:
     """All of them."""
-    return [flow for family in (4, 6) for part in (from_outside, routed, containers) for flow in part(family)]
+    found = []
+    for family in (4, 6):
+        across = [*from_outside(family), *routed(family)]
+        found += [*across, *odd(across), *containers(family)]
+    return found
 
 
 def neighbours() -> list[str]:

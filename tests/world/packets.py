@@ -72,14 +72,26 @@ def _tagged(number: int) -> bytes:
     return _TAG + struct.pack("!I", number)
 
 
-def call(number: int, source: str, destination: str, protocol: str, sport: int, dport: int, again: bool) -> bytes:
+def with_tos(packet: bytes, tos: int) -> bytes:
+    """The same with another type of service, or traffic class."""
+    if packet[0] >> 4 == 6:
+        first = struct.unpack("!I", packet[:4])[0] & ~(0xFF << 20) | tos << 20
+        return struct.pack("!I", first) + packet[4:]
+    at = (packet[0] & 15) * 4
+    head = packet[:1] + bytes((tos,)) + packet[2:10] + b"\0\0" + packet[12:at]
+    return head[:10] + struct.pack("!H", frames.checksum(head)) + head[12:] + packet[at:]
+
+
+def call(
+    number: int, source: str, destination: str, protocol: str, sport: int, dport: int, again: bool, flags: int = SYN
+) -> bytes:
     """The caller's first packet, or one that follows the answer."""
     if protocol == "tcp":
         seq = _CALLER | number << 4
         if again:
             answer = _ANSWERER | number << 4
             return _tcp(source, destination, sport, dport, seq + 1, answer + 1, ACK)
-        return _tcp(source, destination, sport, dport, seq, 0, SYN)
+        return _tcp(source, destination, sport, dport, seq, 0, flags)
     if protocol == "udp":
         head = struct.pack("!HHHH", sport, dport, 8 + len(_tagged(number)), 0)
         return _ip(source, destination, UDP, head + _tagged(number), 6)

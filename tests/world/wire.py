@@ -49,10 +49,14 @@ class Flow:
     port: int
     #: The server answers with an ICMP error instead.
     complain: bool = False
+    tos: int = 0
+    #: Of the first TCP segment.
+    flags: int = frames.SYN
 
     def __str__(self) -> str:
         port = f" port {self.port}" if self.port else ""
-        return f"{self.protocol} from {self.source} ({self.end}) to {self.destination}{port}"
+        odd = "".join(f" {name} {value:#x}" for name, value in (("tos", self.tos), ("flags", self.flags)) if value)
+        return f"{self.protocol} from {self.source} ({self.end}) to {self.destination}{port}{odd}"
 
 
 #: What the far ends saw of the call, of the answer, and of the call's next packet.
@@ -192,7 +196,8 @@ class Wires:
         ]
 
     def _call(self, number: int, flow: Flow, *, again: bool) -> None:
-        packet = packets.call(number, flow.source, flow.destination, flow.protocol, number, flow.port, again)
+        where = flow.source, flow.destination, flow.protocol, number, flow.port
+        packet = packets.with_tos(packets.call(number, *where, again, flow.flags), flow.tos)
         self._send(flow.end, packet, self._beside(flow.end, flow.destination))
 
     def _beside(self, end: str, address: str) -> bytes | None:
