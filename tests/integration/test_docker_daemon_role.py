@@ -361,7 +361,7 @@ def test_the_nftables_backend_of_a_real_docker_29(lab: Lab) -> None:
     result = run(lab, variables, hosts=chosen)
     for host in hosts:
         after = Look(host)
-        assert pending(result, host.name) == []
+        assert not {"firewall-backend", "bridge-accept-fwmark"} & set(pending(result, host.name))
         assert after.info["FirewallBackend"]["Driver"] == "nftables"
         assert after.containers == before[host.name].containers
         assert "table ip docker-bridges" in host.run(["nft", "list", "tables"]).stdout
