@@ -86,7 +86,7 @@ def _reached(chains: dict[str, tuple[str, ...]]) -> set[str]:
 
 def _targets(lines: tuple[str, ...] | list[str]) -> set[str]:
     """The chains that rules lead to; a comment that looks like a jump is none."""
-    found = set()
+    found: set[str] = set()
     for line in lines:
         parts = words(line)
         found.update(after for word, after in zip(parts, parts[1:]) if word in _ENDS)

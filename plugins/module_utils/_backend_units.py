@@ -28,7 +28,8 @@ class UnitError(Exception):
 
 def exec_start(printed: str) -> str:
     """The command line of a service as it was written, from `systemctl cat`; raises UnitError."""
-    section, found = "", []
+    section = ""
+    found: list[str] = []
     for line in _whole_lines(printed):
         if line.startswith("[") and line.endswith("]"):
             section = line
