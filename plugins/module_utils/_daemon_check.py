@@ -35,6 +35,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._daemon_v
 _BY_ENVIRONMENT = (28, 0)
 _SWARM_SWITCH = (29, 6)
 _SWITCH = "swarm-nftables"
+_VALIDATES_PROXY = (23, 0)
 #: What a reload takes on of `features`; the others are looked at during the start.
 _LIVE_FEATURES = ("buildkit",)
 #: Of these a reload takes on the removal as well.
@@ -103,6 +104,7 @@ class Check:
         self._iptables()
         self._bridge()
         self._swarm()
+        self._proxy()
         if self._effective("firewall-backend") == "nftables" and "firewall-backend" not in self._wrong:
             self._nftables()
         return self
@@ -261,6 +263,16 @@ class Check:
         if self.engine.swarm and self._effective("live-restore") is True:
             self._error("live-restore", "this node is in a swarm, and Docker refuses live-restore there; leave it off")
 
+    def _proxy(self) -> None:
+        """Seen with 26.1 and 28.5: a file that says so is valid at the start, and refused at every reload."""
+        if self.engine.number < _VALIDATES_PROXY or self.after.get("userland-proxy") is not True:
+            return
+        if not self._effective("userland-proxy-path"):
+            self.warnings.append(
+                f"{self._named('userland-proxy')}: true is the default, and with the key in the file Docker refuses to "
+                "reload it (userland-proxy-path is not set); take the key out"
+            )
+
     # -- the nftables backend ------------------------------------------------------------------------------------------
 
     def _nftables(self) -> None:
@@ -269,7 +281,9 @@ class Check:
             text = "the nftables backend needs the program nft, which is not installed; install the package nftables"
             self._error(name, text)
         if self._effective("iptables") is False:
-            text = "iptables false switches off the IPv4 rules of the nftables backend as well; leave one of the two out"
+            text = (
+                "iptables false switches off the IPv4 rules of the nftables backend as well; leave one of the two out"
+            )
             if self.wanted.allow_iptables_false:
                 self.warnings.append(f"{self._named(name)}: {text}")
             else:

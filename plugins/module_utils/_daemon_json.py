@@ -18,6 +18,7 @@ from typing import Any, Iterable, NoReturn
 #: Dropped whenever the text is written; Docker 20.10 does not read a file that begins with it.
 BOM = "\ufeff"
 _INDENTED = re.compile(r"\n([ \t]+)\S")
+_OBJECTS_OF_OBJECTS = ("default-network-opts",)
 _USER = re.compile(r"(://)[^/@\s\"]+@")
 
 
@@ -118,14 +119,27 @@ def same(one: Any, other: Any) -> bool:
 def merged(
     old: dict[str, Any], settings: dict[str, Any], remove: Iterable[str] = (), replace: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """The settings put into the old ones: keys keep their places, of two objects the keys are put together."""
+    """The settings put into the old ones: keys keep their places, of two objects the keys are put together.
+
+    Of default-network-opts, which has an object for each driver, those of the drivers are, too.
+    """
     result = {key: value for key, value in old.items() if key not in set(remove)}
     whole = set(replace)
     for key, value in settings.items():
         there = result.get(key)
         if isinstance(value, dict) and isinstance(there, dict) and key not in whole:
-            value = {**there, **value}
+            value = _together(there, value, 2 if key in _OBJECTS_OF_OBJECTS else 1)
         result[key] = value
+    return result
+
+
+def _together(old: dict[str, Any], new: dict[str, Any], depth: int) -> dict[str, Any]:
+    """Both objects' keys; where both have an object for one, its keys as well, down to a depth."""
+    result = dict(old)
+    for key, value in new.items():
+        there = old.get(key)
+        deeper = depth > 1 and isinstance(value, dict) and isinstance(there, dict)
+        result[key] = _together(there, value, depth - 1) if deeper and there is not None else value
     return result
 
 

@@ -33,8 +33,8 @@ options:
     description:
       - Settings to put into the file. Keys and types are those of C(daemon.json); booleans and numbers are none when
         they come from a template as text.
-      - Where a key's value is an object, here and in the file, the keys of both are put together, one level deep. See
-        O(replace).
+      - Where a key's value is an object, here and in the file, the keys of both are put together, one level deep; of
+        C(default-network-opts) also the options of each driver. See O(replace).
       - V(false) for C(iptables) needs O(allow_iptables_false).
     type: dict
     default: {}

@@ -246,3 +246,11 @@ def test_changes_are_told_in_the_order_of_the_file() -> None:
 def test_a_flag_hides_what_the_daemon_tells() -> None:
     on = engine(tells={"debug": True}, flags={"debug": ["true"]})
     assert pending({}, {}, on) == []
+
+
+def test_the_default_of_userland_proxy_must_not_be_said() -> None:
+    """Docker 26.1 and 28.5 refuse to reload a file that says it."""
+    for text, warned in (("28.5.2", True), ("20.10.24", False)):
+        found = check({"userland-proxy": True}, on=engine(text)).warnings
+        assert any("take the key out" in each for each in found) is warned
+    assert not check({"userland-proxy": True, "userland-proxy-path": "/usr/bin/docker-proxy"}).warnings

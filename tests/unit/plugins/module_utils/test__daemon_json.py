@@ -126,3 +126,11 @@ def test_passwords_are_not_shown() -> None:
         "labels": ["a=b@c"],
         "mtu": 1400,
     }
+
+
+def test_options_of_a_driver_are_put_together_too() -> None:
+    old = {"default-network-opts": {"bridge": {"a": "1", "b": "2"}, "macvlan": {"c": "3"}}}
+    new = {"default-network-opts": {"bridge": {"b": "4"}, "ipvlan": {"d": "5"}}}
+    assert daemon_json.merged(old, new) == {
+        "default-network-opts": {"bridge": {"a": "1", "b": "4"}, "macvlan": {"c": "3"}, "ipvlan": {"d": "5"}}
+    }
