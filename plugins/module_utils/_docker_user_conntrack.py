@@ -93,7 +93,7 @@ def _others(options: list[Option], family: int, of: int | None) -> Alternatives:
     nft 1.0.6 reads and lists a port of a connection only behind the one protocol it belongs to. An error of ICMP is part
     of the connection it is about, and has ports to be asked for too.
     """
-    rest = [_other(option, family) for option in options if not option.name.endswith("port")]
+    rest = [_other(option, family, of) for option in options if not option.name.endswith("port")]
     asked = [option for option in options if option.name.endswith("port")]
     if not asked:
         return product(rest)
@@ -111,8 +111,11 @@ def _others(options: list[Option], family: int, of: int | None) -> Alternatives:
     return product([tuple(found), *rest])
 
 
-def _other(option: Option, family: int) -> Alternatives:
+def _other(option: Option, family: int, of: int | None) -> Alternatives:
     if option.name == "--ctproto":
+        if of is not None and of not in (1, 58):
+            # Only ICMP is part of connections of other protocols. nft 1.0.6 would take it for a contradiction.
+            return (_ANY,) if (of == protocol_number(option.value)) != option.negated else matches.NEVER
         return (f"ct original protocol {sign(option)}{protocol_text(protocol_number(option.value))}",)
     if option.name == "--ctdir":
         if option.value not in ("ORIGINAL", "REPLY") or option.negated:

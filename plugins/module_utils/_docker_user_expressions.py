@@ -8,6 +8,7 @@ Private to the collection: not meant to be used from anywhere else. May change a
 
 from __future__ import annotations
 
+import re
 import typing as t
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_matches import Alternatives
 
 
+_FIRST = re.compile(r" sport != \d+(?![-\d])")
+_SECOND = re.compile(r"( dport != )(\d+)(?![-\d])")
+
+
 @dataclass(frozen=True)
 class Expressions:
     """Of one family. `guarded` has the bits of marks that are not the user's."""
@@ -36,9 +41,10 @@ class Expressions:
     def of(self, rule: Rule) -> list[Alternatives]:
         """The alternatives of each option."""
         protocol = matches.protocol_number(rule.protocol) if rule.protocol not in (None, "0", "all") else None
-        return [part for match in rule.matches for part in self._match(match, protocol)]
+        ports = any(match.name in ("multiport", *matches.PORTED.values()) for match in rule.matches)
+        return [part for match in rule.matches for part in self._match(match, protocol, ports)]
 
-    def _match(self, match: Match, of: int | None) -> list[Alternatives]:
+    def _match(self, match: Match, of: int | None, ports: bool) -> list[Alternatives]:
         if match.name in ("conntrack", "state"):
             return [conntrack(match, self.family, of)]
         if match.name == "iprange":
@@ -53,13 +59,13 @@ class Expressions:
             return [matches.limit(match)]
         if match.name == "addrtype":
             return matches.addrtype(match, self.family)
+        if match.name == "set":
+            return [self.sets.match(option, self.family, of, ports) for option in match.options]
         return [] if match.name == "comment" else [self._option(match.name, option) for option in match.options]
 
     def _option(self, name: str, option: Option) -> Alternatives:
         if not name:
             return self._basic(option)
-        if name == "set":
-            return self.sets.match(option, self.family)
         if name == "mark":
             return self._mark(option)
         simple = {"connmark": _connmark, "mac": matches.mac, "pkttype": matches.pkttype}
@@ -85,6 +91,11 @@ class Expressions:
                 f"it asks for bits of {self.guarded:#x}, which is what Docker is to accept by; choose another accept mark"
             )
         return matches.marked("meta mark", option)
+
+
+def apart(text: str) -> str:
+    """nft 1.0.6 makes one comparison of two ports that are not to be equal, and matches where only one is."""
+    return _SECOND.sub(r"\1\2-\2", text) if _FIRST.search(text) else text
 
 
 def _connmark(option: Option) -> Alternatives:

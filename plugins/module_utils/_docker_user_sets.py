@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user import IpSet
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_matches import (
+    ALWAYS,
+    NEVER,
     PORTED,
     PROTOCOLS,
     header,
@@ -103,8 +105,12 @@ class Sets:
     names: dict[str, str] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
 
-    def match(self, option: Option, family: int) -> Alternatives:
-        """--match-set: the set with the parts of the packet that its flags name."""
+    def match(self, option: Option, family: int, of: int | None, ports: bool) -> Alternatives:
+        """--match-set: the set with the parts of the packet that its flags name.
+
+        `of` is the protocol of all packets of the rule; `ports` tells that the rule asks for something that only packets
+        with ports have.
+        """
         name, flags = option.values[0], option.values[1].split(",")
         ipset = self.known.get(name)
         if ipset is None:
@@ -119,15 +125,20 @@ class Sets:
                 raise RuleError(f"the ipset {name} has the family {ipset.family}: it never matches IPv{family}")
         if len(flags) < len(kinds) or not set(flags) <= {"src", "dst"}:
             raise RuleError(f"the ipset {name} needs {len(kinds)} of src and dst")
-        if option.negated and ("port" in kinds or "mac" in kinds):
-            raise RuleError(f"! with the ipset {name} also matches packets that have no {kinds[-1]}; nftables cannot")
+        if option.negated and ("mac" in kinds or ("port" in kinds and not ports)):
+            advice = "; with -m tcp or -m udp in the rule it could be translated" if "port" in kinds else ""
+            raise RuleError(
+                f"! with the ipset {name} also matches packets that have no {kinds[-1]}, and nftables cannot{advice}"
+            )
         keys = " . ".join(_key(kind, flag, family) for kind, flag in zip(kinds, flags))
-        if kinds == ("port",):
-            # This type knows two protocols and does not tell them apart.
-            keys = f"meta l4proto {{ 6, 17 }} {keys}"
-        else:
-            keys = keys.replace("th ", "meta l4proto . th ")
-        return (f"{keys} {'!= ' if option.negated else ''}@{self._of(ipset, kinds, family)}",)
+        negation = "!= " if option.negated else ""
+        if kinds != ("port",):
+            return (f"{keys.replace('th ', 'meta l4proto . th ')} {negation}@{self._of(ipset, kinds, family)}",)
+        # This type knows TCP and UDP, and does not tell them apart.
+        if of is not None and of not in (6, 17):
+            return ALWAYS if option.negated else NEVER
+        guard = "" if of else "meta l4proto { 6, 17 } "
+        return (f"{guard}{keys} {negation}@{self._of(ipset, kinds, family)}",)
 
     def _of(self, ipset: IpSet, kinds: tuple[str, ...], family: int) -> str:
         if ipset.name not in self.names:

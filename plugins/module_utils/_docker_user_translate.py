@@ -26,7 +26,10 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_u
     too_deep,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_conntrack import joined, product
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_expressions import Expressions
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_expressions import (
+    Expressions,
+    apart,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_forward import (
     FORWARD,
     Around,
@@ -344,7 +347,7 @@ class _Writer:
         said = " ".join(option.value for option in rule.all_options("comment"))
         statement = self._statement(rule)
         remark = f"comment {comment(said)}" if said else ""
-        return [joined([text, "counter", statement, remark]) for text in alternatives]
+        return [joined([apart(text), "counter", statement, remark]) for text in alternatives]
 
     def _statement(self, rule: Rule) -> str:
         if rule.target in self.family.chains:
