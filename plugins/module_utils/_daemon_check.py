@@ -267,7 +267,7 @@ class Check:
         """Seen with 26.1 and 28.5: a file that says so is valid at the start, and refused at every reload."""
         if self.engine.number < _VALIDATES_PROXY or self.after.get("userland-proxy") is not True:
             return
-        if not self._effective("userland-proxy-path"):
+        if not self.after.get("userland-proxy-path") and "userland-proxy-path" not in self.engine.flags:
             self.warnings.append(
                 f"{self._named('userland-proxy')}: true is the default, and with the key in the file Docker refuses to "
                 "reload it (userland-proxy-path is not set); take the key out"

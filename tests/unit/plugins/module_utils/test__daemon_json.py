@@ -99,12 +99,12 @@ def test_keys_keep_their_places_and_unknown_ones_stay() -> None:
     assert old["icc"] is True
 
 
-def test_objects_are_put_together_one_level_deep() -> None:
+def test_objects_are_put_together() -> None:
     old = {"log-opts": {"a": "1", "b": "2"}, "default-network-opts": {"bridge": {"x": "1"}, "overlay": {}}}
     new = {"log-opts": {"b": "3"}, "default-network-opts": {"bridge": {"y": "2"}}}
     assert daemon_json.merged(old, new) == {
         "log-opts": {"a": "1", "b": "3"},
-        "default-network-opts": {"bridge": {"y": "2"}, "overlay": {}},
+        "default-network-opts": {"bridge": {"x": "1", "y": "2"}, "overlay": {}},
     }
     assert daemon_json.merged(old, new, replace=["log-opts"])["log-opts"] == {"b": "3"}
 
