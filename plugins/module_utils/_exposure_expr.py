@@ -36,6 +36,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure
     ranges,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_sets import NONE, single
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_xt import by_name
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._intervals import merge
 
 if t.TYPE_CHECKING:
@@ -78,6 +79,8 @@ def operations(expression: t.Any, find: Finder, family: str) -> list[Op]:
             return _mangle(value, find)
         if kind == "vmap":
             return [_lookup(value["key"], value["data"], find, _verdict)]
+        if kind == "xt":
+            return by_name(value)
         if kind == "match":
             return [_match(value, find)]
     except Unreadable as exc:

@@ -24,6 +24,8 @@ ACCEPT, DROP, CONTINUE, RETURN, JUMP, GOTO, REJECT = "accept", "drop", "continue
 ENDS = (ACCEPT, DROP, REJECT)
 # Not a verdict of the kernel's: what becomes of the packet is not known.
 UNKNOWN = "unknown"
+# Nor is this: a rule that may have matched, which makes no difference.
+PERHAPS = "perhaps"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ class Rule:
     chain: str
     handle: int
     ops: tuple[Op, ...]
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether it makes no difference that the rule matches."""
+        return all(isinstance(op, (Match, NotBoth)) or (isinstance(op, Opaque) and not op.final) for op in self.ops)
 
 
 @dataclass(frozen=True)

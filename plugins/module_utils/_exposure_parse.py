@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _nft_read
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _exposure_xt, _nft_read
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_expr import operations
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import (
     ACCEPT,
@@ -28,8 +28,12 @@ if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import Op
 
 
-def parse(printed: str) -> Program:
-    """Read a listing; what is not understood is kept as such and counted."""
+def parse(printed: str, saves: t.Mapping[str, str] | None = None) -> Program:
+    """Read a listing; what is not understood is kept as such and counted.
+
+    `saves` is what iptables-save (`ip`) and ip6tables-save (`ip6`) print: the arguments of iptables' own rules.
+    """
+    places = _exposure_xt.saved(saves or {})
     ruleset = _nft_read.parse_ruleset(printed, elements=True)
     coverage = Coverage()
     chains: dict[tuple[str, str, str], Chain] = {}
@@ -38,9 +42,18 @@ def parse(printed: str) -> Program:
             continue
         sets = _Sets(table)
         for chain in table.chains:
+            lines = places.get((table.family, table.name, chain.name), ())
+            if not _exposure_xt.fits(lines, [rule.expr for rule in chain.rules]):
+                lines = ()
             rules = tuple(
-                Rule(table.family, table.name, chain.name, rule.handle, _ops(rule, sets, table.family, coverage))
-                for rule in chain.rules
+                Rule(
+                    table.family,
+                    table.name,
+                    chain.name,
+                    rule.handle,
+                    _ops(rule, sets, table.family, coverage, lines[number] if lines else ""),
+                )
+                for number, rule in enumerate(chain.rules)
             )
             chains[(table.family, table.name, chain.name)] = Chain(
                 table.family,
@@ -80,7 +93,15 @@ class _Sets:
         return list(found.elements or ())
 
 
-def _ops(rule: _nft_read.Rule, sets: _Sets, family: str, coverage: Coverage) -> tuple[Op, ...]:
+def _ops(rule: _nft_read.Rule, sets: _Sets, family: str, coverage: Coverage, line: str) -> tuple[Op, ...]:
+    if line and _exposure_xt.with_xt(rule.expr):
+        try:
+            ops = _exposure_xt.operations(line, family)
+        except (Unreadable, ValueError, KeyError):
+            pass
+        else:
+            coverage.total += len(rule.expr)
+            return tuple(ops)
     found: list[tuple[bool, list[Op]]] = []
     for expression in rule.expr:
         coverage.total += 1

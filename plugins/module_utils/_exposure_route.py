@@ -105,7 +105,8 @@ class Routing:
         ends = set(_SPECIAL[family])
         for routes in self.host.routes.get(family, {}).values():
             for route in routes:
-                ends.update((route.low, route.high + 1))
+                # The first address of an IPv6 prefix has a type of its own.
+                ends.update((route.low, route.low + 1, route.high + 1))
         for rule in self.host.rules.get(family, ()):
             ends.update((rule.destination[0], rule.destination[1] + 1))
         top = 1 << BITS[family]

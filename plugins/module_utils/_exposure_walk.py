@@ -31,6 +31,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure
     ENDS,
     GOTO,
     JUMP,
+    PERHAPS,
     RETURN,
     UNKNOWN,
     Calculated,
@@ -97,7 +98,10 @@ class Walk:
                 break
             going: list[Flow] = []
             for flow in flows:
+                start = len(going)
                 self.rule(rule, flow, going, returned)
+                if len(going) > start + 1 and rule.idle:
+                    going[start:] = _idle(rule, flow, going[start:])
             flows = joined(going)
             if len(flows) > LIMIT:
                 for flow in flows:
@@ -315,6 +319,23 @@ class Walk:
                 return
         step = Step(rule.family, rule.table, rule.chain, rule.handle, ACCEPT)
         self.ends.append(End(_translated(op, flow, address, port).stepped(step), ACCEPT, op.kind))
+
+
+def _idle(rule: Rule, flow: Flow, found: list[Flow]) -> list[Flow]:
+    """Take back the doubts that a rule without any effect has raised."""
+    step = Step(rule.family, rule.table, rule.chain, rule.handle, PERHAPS)
+    kept: list[Flow] = []
+    doubted: list[Flow] = []
+    # What misses the first condition in doubt comes first, and covers what is split further behind it.
+    for item in found:
+        if item.doubts == flow.doubts:
+            kept.append(item)
+        elif not any(
+            meet(item.saddr, wider.saddr) == item.saddr and meet(item.sport, wider.sport) == item.sport
+            for wider in doubted
+        ):
+            doubted.append(flow.boxed(item.saddr, item.sport).stepped(step))
+    return kept + doubted
 
 
 def _translated(op: Nat, flow: Flow, address: int | None, port: int | None) -> Flow:

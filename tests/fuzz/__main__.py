@@ -30,6 +30,7 @@ def main() -> int:
         return 2
     from fuzz.judge import Judge
     from fuzz.make_world import Worldly, settings
+    from fuzz.make_xt import Old
     from fuzz.place import Place
     from fuzz.trace import Tracer
 
@@ -48,12 +49,15 @@ def main() -> int:
         judge.settle(*settings(maker, number >= arguments.rulesets // 2))
         tables = maker.tables()
         text = "".join(table.text() for table in tables)
-        differences = judge.ruleset(text, name, arguments.packets)
+        old = {}
+        if maker.random.random() < 0.3:
+            old = {word: Old(f"{name}:{word}", family).text() for word, family in (("ip", 4), ("ip6", 6))}
+        differences = judge.ruleset(text, old, name, arguments.packets)
         if differences:
             wrong += 1
             print(f"\nruleset {number} of seed {seed}: {len(differences)} packets differ")
             changed = {path: value for path, value in judge.host.sysctls.items() if value != "0"}
-            print(judge.place.rules, changed, judge.place.listed(), *differences[:5], sep="\n")
+            print(judge.place.rules, changed, judge.place.listed(), *old.values(), *differences[:5], sep="\n")
             if wrong >= arguments.stop:
                 break
     spent = time.monotonic() - begin

@@ -63,7 +63,8 @@ class Place:
     """The namespaces, as long as this object and the process live."""
 
     def __init__(self, root: str = "") -> None:
-        self.nft = ("chroot", root, "/usr/sbin/nft") if root else ("nft",)
+        self.root = ("chroot", root) if root else ()
+        self.nft = (*self.root, "/usr/sbin/nft")
         self.machine = _namespace()
         self.rules: list[str] = []
         self.neighbours = self._enter()
@@ -137,6 +138,17 @@ class Place:
         """Load rules instead of all that are there."""
         self.guard()
         run(*self.nft, "-f", "-", text=text)
+
+    def restore(self, texts: t.Mapping[str, str]) -> None:
+        """Add iptables' own tables: by `ip` for IPv4, by `ip6` for IPv6."""
+        self.guard()
+        for family, text in texts.items():
+            run(*self.root, f"/usr/sbin/{family}tables-nft-restore", "--noflush", text=text)
+
+    def saves(self) -> dict[str, str]:
+        """What iptables says of its tables."""
+        self.guard()
+        return {family: run(*self.root, f"/usr/sbin/{family}tables-nft-save") for family in ("ip", "ip6")}
 
     def settle(self, sysctls: t.Mapping[str, str], rules: list[str]) -> None:
         """Set sysctls, and have these routing rules beside the kernel's own."""

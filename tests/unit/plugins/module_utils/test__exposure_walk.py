@@ -142,7 +142,8 @@ def test_a_condition_that_is_not_understood_leaves_both_ways_open() -> None:
 
 
 def test_doubts_do_not_multiply() -> None:
-    rules = {"base": [[match({"meta": {"key": "cgroup"}}, number), {"counter": {}}] for number in range(40)]}
+    maybe = {"meta": {"key": "cgroup"}}
+    rules = {"base": [[match(maybe, number), {"jump": {"target": "c"}}] for number in range(40)], "c": [[RETURN]]}
     ends = [end for end in ask(listing(rules)) if end.flow.doubts]
     assert len(ends) == 1
 
@@ -224,3 +225,8 @@ def test_the_order_of_equal_priorities_is_in_doubt_only_where_it_matters() -> No
     assert both([ACCEPT], [DROP]) == "drop"
     doubt = "unknown: chains of one priority, whose order the listing does not tell"
     assert both([{"mangle": {"key": mark, "value": 1}}], [match(mark, 1), DROP]) == doubt
+
+
+def test_a_rule_that_only_logs_leaves_no_doubt() -> None:
+    rules = {"base": [[{"limit": {"rate": 1}}, {"log": None}], [DROP]]}
+    assert verdict(ask(listing(rules))) == "drop"
