@@ -75,14 +75,18 @@ class Room:
         """Lines for ip(8), all in one process."""
         self.run("ip", "-batch", "-", text="\n".join(lines) + "\n")
 
-    def sysctl(self, values: t.Mapping[str, str]) -> None:
-        """Set what this kernel has of these."""
+    def sysctl(self, values: t.Mapping[str, str]) -> list[str]:
+        """Set what a namespace of this kernel has of these; gives the names of the rest."""
+        missing = []
         with self.entered():
             for key, value in values.items():
                 path = "/proc/sys/" + key.replace(".", "/")
-                if os.path.exists(path):
-                    with open(path, "w", encoding="ascii") as file:
-                        file.write(value)
+                if not os.path.exists(path):
+                    missing.append(key)
+                    continue
+                with open(path, "w", encoding="ascii") as file:
+                    file.write(value)
+        return missing
 
     def close(self) -> None:
         os.close(self._number)

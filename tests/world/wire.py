@@ -28,6 +28,7 @@ from world.rooms import Room
 _ALL, _MARKER = 0x0003, 0x88B5
 #: A packet and what it causes never pass more wires and bridges than this.
 _HOPS = 6
+LIMITED = "this kernel limits ICMP errors for all network namespaces together"
 LAN, SRC, DST = "lan", "src", "dst"
 #: Two more networks the host routes between; switch-1 has a rule for interfaces of these names.
 ROUTED = {
@@ -90,7 +91,8 @@ class Wires:
         self.owners: dict[str, str] = {}
         self._serial = 1000
         self.far.sysctl({"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"})
-        self.host.sysctl({**PLAIN, **UNLIMITED})
+        #: Older kernels limit ICMP errors for all namespaces together: then some of them never come.
+        self.limited = "net.ipv4.icmp_msgs_per_sec" in self.host.sysctl({**PLAIN, **UNLIMITED})
         self._wire(neighbours)
         self.host.sysctl(capture.sysctls)
         with self.far.entered():
