@@ -103,17 +103,31 @@ def number_range(text: str, limit: int, what: str) -> tuple[int, int]:
 
 
 def interface(option: Option) -> Alternatives:
-    """-i and -o: a plus sign at the end stands for any rest."""
+    """-i and -o: a plus sign at the end stands for any rest, and a star for itself."""
     name, key = option.value, "iifname" if option.name == "-i" else "oifname"
-    if re.search(r'[^\x21-\x7e]|["\\]', name) or not name:
-        raise RuleError(f"nft cannot write the interface {name!r}")
     if name == "+":
         return NEVER if option.negated else ALWAYS
     if name.endswith("+"):
-        name = name[:-1] + "*"
+        pattern = name[:-1] + "*"
     elif name.endswith("*"):
-        name = name[:-1] + "\\*"
-    return (f'{key} {sign(option)}"{name}"',)
+        pattern = name[:-1] + "\\*"
+        name = name[:-1]
+    else:
+        pattern = name
+    quotable_name(name)
+    return (f'{key} {sign(option)}"{pattern}"',)
+
+
+def named(key: str, pattern: str) -> str:
+    """An interface by its name or a pattern of nft's."""
+    quotable_name(pattern)
+    return f'{key} "{pattern}"'
+
+
+def quotable_name(name: str) -> None:
+    """Raise RuleError for a name that nft would read otherwise."""
+    if re.search(r'[^\x21-\x7e]|["\\]', name) or not name:
+        raise RuleError(f"nft cannot write the interface {name!r}")
 
 
 def protocol_number(text: str) -> int:

@@ -64,6 +64,11 @@ def accept_marked(mark: Mark) -> str:
     return f"{set_bits('meta mark', ALL & ~mark.mask, mark.value)} accept"
 
 
+def carries(mark: Mark) -> str:
+    """Whether a packet has been accepted so."""
+    return f"meta mark {mark.value:#x}" if mark.mask == ALL else f"meta mark & {mark.mask:#x} == {mark.value:#x}"
+
+
 @dataclass(frozen=True)
 class Targets:
     """Writes targets of one family. `accept` is what ACCEPT becomes; `guarded` has the bits that are not the user's."""

@@ -43,11 +43,11 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_u
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_targets import (
     Targets,
     accept_marked,
+    carries,
     set_bits,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_legacy import DOCKER_CHAINS
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_rule import (
-    Option,
     Rule,
     RuleError,
     parse_rule,
@@ -190,8 +190,7 @@ def _shared(family: _Family) -> t.Iterator[str]:
 
 def _taken_back(mark: Mark) -> str:
     """Connections may remember marks, and give packets one that nobody has decided about yet."""
-    asked = f"meta mark {mark.value:#x}" if mark.mask == ALL else f"meta mark & {mark.mask:#x} == {mark.value:#x}"
-    return f'{asked} {set_bits("meta mark", ALL & ~mark.mask, 0)} comment "accepted by nobody yet"'
+    return f'{carries(mark)} {set_bits("meta mark", ALL & ~mark.mask, 0)} comment "accepted by nobody yet"'
 
 
 def _table(name: str, work: _Work, early: list[str], late: list[str]) -> str:
@@ -247,19 +246,18 @@ class _Work:
 
     def policy(self, family: _Family, bridges: t.Sequence[str]) -> list[str]:
         """What a policy DROP leaves through: what DOCKER-USER, Docker or a rule of FORWARD has accepted."""
-        lines = [f"meta mark & {self.mark.mask:#x} == {self.mark.value:#x} counter accept"] if self.mark else []
-        for key in ("-i", "-o"):
+        lines = [f"{carries(self.mark)} counter accept"] if self.mark else []
+        for key in ("iifname", "oifname"):
             for bridge in bridges:
-                pattern = bridge[:-1] + "+" if bridge.endswith("*") else bridge
                 try:
-                    lines += [f"{text} counter accept".strip() for text in matches.interface(Option(key, (pattern,)))]
+                    lines.append(f"{matches.named(key, bridge)} counter accept")
                 except RuleError as exc:
                     self.problems.append(Problem(f"bridge {bridge}", str(exc)))
         own = {name: rules for name, rules in family.chains.items() if name not in DOCKER_CHAINS and name != CHAIN}
         rules = tuple(each.line for each in family.around.rules)
         if any("ACCEPT" in verdicts(family.chains, line) for line in rules):
             own[FORWARD] = rules
-            if too_deep(own, FORWARD, 1):
+            if too_deep(own, FORWARD, 2):
                 self._too_deep(family, FORWARD)
                 return []
             if not marks_in_order(family.chains, family.around):

@@ -150,6 +150,14 @@ def test_chains_may_be_as_deep_as_those_of_iptables() -> None:
     assert [problem.rule for problem in deep(15).untranslatable] == ["chain DOCKER-USER (IPv4)"]
     assert "deeper" in deep(200).untranslatable[0].reason
 
+    def forward(levels: int) -> Translation:
+        steps = [f"-A c{number} -j c{number + 1}" for number in range(1, levels)]
+        return one("-A c99 -j DROP", *steps, f"-A c{levels} -j ACCEPT", forward=("-j c1",), policy="DROP", drop=("ip",))
+
+    with Runner().scratch_network():
+        Runner().run(["nft", "-f", "-"], stdin=str(forward(13).text))
+    assert [problem.rule for problem in forward(14).untranslatable] == ["chain FORWARD (IPv4)"]
+
 
 def test_a_circle_of_chains_ends() -> None:
     done = one("-j a", "-A a -j b", "-A b -j a")
@@ -277,6 +285,14 @@ def test_a_policy_drop_lets_through_what_forward_and_docker_accept() -> None:
         "ct state established counter accept",
     ]
     assert chain(done.text, "v4_forward_2") == ["meta l4proto tcp counter accept"]
+
+
+def test_bridges_are_named_as_they_are() -> None:
+    done = translate(save(policy="DROP"), "", {}, MARK, bridges=("a;b", "x+", "br-*"), drop_policy=("ip",))
+    lines = chain(done.text, "v4_policy")
+    assert lines[:3] == [f'iifname "{name}" counter accept' for name in ("a;b", "x+", "br-*")]
+    done = translate(save(policy="DROP"), "", {}, MARK, bridges=('a"b',), drop_policy=("ip",))
+    assert {problem.rule for problem in done.untranslatable} == {'bridge a"b'}
 
 
 def test_a_policy_drop_alone_is_taken_over() -> None:
