@@ -69,7 +69,7 @@ class Hooks:
     def _orders(self, hook: str, family: int) -> list[list[Station]]:
         chains = self.program.base_chains(hook, FAMILIES[family])
         stations = [Station(chain.priority, FILTER, (chain,)) for chain in chains if chain.type != "nat"]
-        if hook in ("prerouting", "output"):
+        if hook in ("prerouting", "output") and family in self.program.tracked:
             stations.append(Station(CONNTRACK_PRIORITY, CONNTRACK))
         nat = sorted((chain for chain in chains if chain.type == "nat"), key=lambda chain: chain.priority)
         anywhere = any(

@@ -163,6 +163,8 @@ class Program:
 
     chains: dict[tuple[str, str, str], Chain]
     coverage: Coverage
+    # IP families in which a rule asks for connection tracking; without one there is none, and no translation.
+    tracked: frozenset[int] = frozenset((4, 6))
 
     def base_chains(self, hook: str, families: t.Collection[str]) -> list[Chain]:
         return [chain for chain in self.chains.values() if chain.hook == hook and chain.family in families]

@@ -27,6 +27,16 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure
 if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import Op
 
+_FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6)}
+_TRACKING = frozenset(
+    ("ct", "ct count", "ct helper", "ct timeout", "ct expectation", "dnat", "snat", "masquerade", "redirect", "flow")
+    + ("synproxy",)
+)
+_TRACKING_XT = frozenset(
+    ("conntrack", "state", "connmark", "connlimit", "connbytes", "connlabel", "helper", "cluster", "CONNMARK")
+    + ("CONNSECMARK", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "SYNPROXY")
+)
+
 
 def parse(printed: str, saves: t.Mapping[str, str] | None = None) -> Program:
     """Read a listing; what is not understood is kept as such and counted.
@@ -37,10 +47,13 @@ def parse(printed: str, saves: t.Mapping[str, str] | None = None) -> Program:
     ruleset = _nft_read.parse_ruleset(printed, elements=True)
     coverage = Coverage()
     chains: dict[tuple[str, str, str], Chain] = {}
+    tracked: set[int] = set()
     for table in ruleset.tables:
         if "dormant" in table.flags:
             continue
         sets = _Sets(table)
+        if any(_tracks(rule.expr) for chain in table.chains for rule in chain.rules):
+            tracked.update(_FAMILIES.get(table.family, ()))
         for chain in table.chains:
             lines = places.get((table.family, table.name, chain.name), ())
             if not _exposure_xt.fits(lines, [rule.expr for rule in chain.rules]):
@@ -66,7 +79,16 @@ def parse(printed: str, saves: t.Mapping[str, str] | None = None) -> Program:
                 chain.policy or ACCEPT,
                 chain.devices,
             )
-    return Program(chains, coverage)
+    return Program(chains, coverage, frozenset(tracked))
+
+
+def _tracks(value: t.Any) -> bool:
+    """Tell whether an expression, or one inside of it, starts connection tracking."""
+    if isinstance(value, dict):
+        if "xt" in value:
+            return value["xt"].get("name") in _TRACKING_XT
+        return any(kind in _TRACKING or _tracks(body) for kind, body in value.items())
+    return isinstance(value, (list, tuple)) and any(_tracks(item) for item in value)
 
 
 class _Sets:

@@ -60,6 +60,8 @@ def main() -> int:
             print(judge.place.rules, changed, judge.place.listed(), *old.values(), *differences[:5], sep="\n")
             if wrong >= arguments.stop:
                 break
+        if number % 1000 == 999:
+            print(f"{number + 1} rulesets, {tally.packets} packets, {time.monotonic() - begin:.0f} s", flush=True)
     spent = time.monotonic() - begin
     print(
         f"{tally.rulesets} rulesets, {tally.packets} packets, {tally.steps} rules on their ways, "

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import socket
 import time
@@ -14,7 +15,6 @@ from dataclasses import dataclass, field
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import Query
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import read_host
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import Program
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import name_number
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_parse import parse
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_path import Exposure
@@ -92,7 +92,7 @@ class Judge:
         chains = {key: chain for key, chain in program.chains.items() if key[1] != _OWN}
         self.tally.expressions += program.coverage.total
         self.tally.understood += program.coverage.understood
-        return Exposure(Program(chains, program.coverage), self.host)
+        return Exposure(dataclasses.replace(program, chains=chains), self.host)
 
     def ruleset(
         self, text: str, old: t.Mapping[str, str], seed: str, count: int, chosen: list[Packet] | None = None

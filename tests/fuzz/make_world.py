@@ -103,6 +103,8 @@ class Worldly(Maker):
             policy = self.random.choice(("accept", "accept", "accept", "drop"))
             early = hook == "prerouting"
             priority = self.random.choice((-100, -100, -110, -150, 0) if early else (100, 100, 90, 150, -50))
+            if self.random.random() < 0.8:
+                priority += self.random.randint(1, 20) * (1 if early else 2)
             head = f"type nat hook {hook} priority {priority}; policy {policy};"
             self.targets = ["n"] if early else []
             self.hook_of = hook

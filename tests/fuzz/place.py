@@ -67,6 +67,7 @@ class Place:
         self.nft = (*self.root, "/usr/sbin/nft")
         self.machine = _namespace()
         self.rules: list[str] = []
+        self.read: dict[t.Any, t.Any] = {}
         self.neighbours = self._enter()
         links = list(LINKS)
         for number in range(len(links)):
@@ -173,10 +174,15 @@ class Place:
     def facts(self) -> tuple[list[t.Any], dict[int, list[t.Any]], dict[int, list[t.Any]], dict[str, str]]:
         """Addresses, routes, rules and sysctls, as the analyser takes them."""
         self.guard()
-        routes = {
-            family: json.loads(run("ip", f"-{family}", "-j", "route", "show", "table", "all")) for family in (4, 6)
-        }
-        rules = {family: json.loads(run("ip", f"-{family}", "-j", "rule")) for family in (4, 6)}
+        with open("/proc/sys/net/ipv6/conf/all/forwarding", encoding="ascii") as stream:
+            # What else changes the tables: a router has anycast addresses.
+            key = (tuple(self.rules), stream.read())
+        if key not in self.read:
+            self.read[key] = (
+                json.loads(run("ip", "-j", "addr")),
+                {family: json.loads(run("ip", f"-{family}", "-j", "route", "show", "table", "all")) for family in (4, 6)},
+                {family: json.loads(run("ip", f"-{family}", "-j", "rule")) for family in (4, 6)},
+            )
         paths = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"]
         for name in ("all", "lo", *LINKS):
             for setting in ("rp_filter", "route_localnet", "accept_local", "src_valid_mark", "forwarding", "send_redirects"):
@@ -185,7 +191,7 @@ class Place:
         for path in paths:
             with open(f"/proc/sys/{path}", encoding="ascii") as stream:
                 sysctls[path] = stream.read().strip()
-        return json.loads(run("ip", "-j", "addr")), routes, rules, sysctls
+        return (*self.read[key], sysctls)
 
 
 def _namespace() -> tuple[int, int]:
