@@ -75,7 +75,7 @@ def lint(place: Place) -> list[Step]:
     types = {"MYPYPATH": f"{tree.parents[2]}:{tree / 'tests'}"}
     mypy = [tool("mypy"), "--cache-dir", str(place.output / "mypy"), "--config-file", str(tree / "pyproject.toml")]
     plugins = "ansible_collections.bulkhead.docker_nftables.plugins.module_utils"
-    packages = [name for name in ("lab", "run", "demo", "bench", "fuzz") if python_files(tree, f"tests/{name}")]
+    packages = [name for name in ("lab", "run", "demo", "bench", "fuzz", "world") if python_files(tree, f"tests/{name}")]
     steps = [
         Step("ruff", [tool("ruff"), "check", "--no-cache", "."], tree),
         Step("mypy plugins/module_utils", [*mypy, "-p", plugins], tree, types),
