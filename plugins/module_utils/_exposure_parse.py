@@ -52,8 +52,9 @@ def parse(printed: str, saves: t.Mapping[str, str] | None = None) -> Program:
         if "dormant" in table.flags:
             continue
         sets = _Sets(table)
-        if any(_tracks(rule.expr) for chain in table.chains for rule in chain.rules):
-            tracked.update(_FAMILIES.get(table.family, ()))
+        for chain in table.chains:
+            for rule in chain.rules:
+                _tracks(rule.expr, _FAMILIES.get(table.family, ()), tracked)
         for chain in table.chains:
             lines = places.get((table.family, table.name, chain.name), ())
             if not _exposure_xt.fits(lines, [rule.expr for rule in chain.rules]):
@@ -82,13 +83,19 @@ def parse(printed: str, saves: t.Mapping[str, str] | None = None) -> Program:
     return Program(chains, coverage, frozenset(tracked))
 
 
-def _tracks(value: t.Any) -> bool:
-    """Tell whether an expression, or one inside of it, starts connection tracking."""
+def _tracks(value: t.Any, families: tuple[int, ...], tracked: set[int]) -> None:
+    """Add the families for which an expression, or one inside of it, starts connection tracking."""
     if isinstance(value, dict):
-        if "xt" in value:
-            return value["xt"].get("name") in _TRACKING_XT
-        return any(kind in _TRACKING or _tracks(body) for kind, body in value.items())
-    return isinstance(value, (list, tuple)) and any(_tracks(item) for item in value)
+        for kind, body in value.items():
+            if kind in ("dnat", "snat") and isinstance(body, dict) and "family" in body:
+                # In a table of both families, a translation of one starts it for that one only.
+                tracked.update(_FAMILIES.get(body["family"], families))
+            elif kind in _TRACKING or (kind == "xt" and body.get("name") in _TRACKING_XT):
+                tracked.update(families)
+            _tracks(body, families, tracked)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _tracks(item, families, tracked)
 
 
 class _Sets:

@@ -9,11 +9,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import conftest  # noqa: F401 - makes the collection importable from this checkout
+
+from fuzz.case import DIRECTORY, Case, load, shrink
+from fuzz.judge import Judge
+from fuzz.make_world import Worldly, settings
+from fuzz.make_xt import Old
+from fuzz.place import Place
+from fuzz.trace import Tracer
 
 
 def main() -> int:
@@ -24,20 +32,18 @@ def main() -> int:
     parser.add_argument("--only", type=int, default=None, help="the number of one ruleset of that seed")
     parser.add_argument("--stop", type=int, default=1, help="end after so many wrong rulesets")
     parser.add_argument("--root", default="", help="a root filesystem whose nft is to be used")
+    parser.add_argument("--seconds", type=float, default=0, help="end after so long a time, wherever the run is")
+    parser.add_argument("--regressions", action="store_true", help="only the kept cases")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("fuzz: network namespaces take root")
         return 2
-    from fuzz.judge import Judge
-    from fuzz.make_world import Worldly, settings
-    from fuzz.make_xt import Old
-    from fuzz.place import Place
-    from fuzz.trace import Tracer
-
-    seed = arguments.seed or os.urandom(4).hex()
-    print(f"seed {seed}: {arguments.rulesets} rulesets, {arguments.packets} packets each", flush=True)
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
     judge = Judge(Place(arguments.root), Tracer())
+    if arguments.regressions:
+        return regressions(judge)
+    seed = arguments.seed or os.urandom(4).hex()
+    print(f"seed {seed}: {arguments.rulesets} rulesets, {arguments.packets} packets each", flush=True)
     tally = judge.tally
     begin = time.monotonic()
     wrong = 0
@@ -46,9 +52,9 @@ def main() -> int:
         name = f"{seed}:{number}"
         maker = Worldly(name)
         # Once a routing rule was there, the kernel looks at sources more closely for good.
-        judge.settle(*settings(maker, number >= arguments.rulesets // 2))
-        tables = maker.tables()
-        text = "".join(table.text() for table in tables)
+        sysctls, rules = settings(maker, number >= min(arguments.rulesets // 2, 500))
+        judge.settle(sysctls, rules)
+        text = "".join(table.text() for table in maker.tables())
         old = {}
         if maker.random.random() < 0.3:
             old = {word: Old(f"{name}:{word}", family).text() for word, family in (("ip", 4), ("ip6", 6))}
@@ -56,10 +62,17 @@ def main() -> int:
         if differences:
             wrong += 1
             print(f"\nruleset {number} of seed {seed}: {len(differences)} packets differ")
-            changed = {path: value for path, value in judge.host.sysctls.items() if value != "0"}
-            print(judge.place.rules, changed, judge.place.listed(), *old.values(), *differences[:5], sep="\n")
+            packets = [packet for packet, _text in differences if packet is not None]
+            split = {family: text.splitlines() for family, text in old.items()}
+            case = shrink(judge, Case(f"{name}", text.splitlines(), packets[:5], split, sysctls, rules))
+            kept = Path(tempfile.mkdtemp(prefix="fuzz-")) / "case.json"
+            case.save(kept)
+            print(*case.run(judge), judge.place.listed(), f"kept in {kept}", sep="\n", flush=True)
             if wrong >= arguments.stop:
                 break
+        if arguments.seconds and time.monotonic() - begin > arguments.seconds:
+            print(f"ended by the clock after ruleset {number}")
+            break
         if number % 1000 == 999:
             print(f"{number + 1} rulesets, {tally.packets} packets, {time.monotonic() - begin:.0f} s", flush=True)
     spent = time.monotonic() - begin
@@ -72,6 +85,18 @@ def main() -> int:
     for reason, count in sorted(tally.reasons.items(), key=lambda item: -item[1]):
         print(f"unknown {count}: {reason}")
     return 1 if wrong else 0
+
+
+def regressions(judge: Judge) -> int:
+    """Run the kept cases; the number of wrong ones."""
+    wrong = 0
+    for path in sorted(DIRECTORY.glob("*.json")):
+        case = load(path)
+        differences = case.run(judge)
+        print(f"{'WRONG' if differences else 'ok'} {path.stem}: {case.why}", *differences, sep="\n  ")
+        wrong += bool(differences)
+    print(f"{judge.tally.rulesets} cases, {judge.tally.packets} packets, {judge.tally.unknown} unknown, {wrong} wrong")
+    return 1 if wrong or not judge.tally.rulesets else 0
 
 
 if __name__ == "__main__":

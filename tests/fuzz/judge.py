@@ -28,12 +28,10 @@ if t.TYPE_CHECKING:
 
     from fuzz.trace import Event, Tracer
 
-#: The judge's own table: it starts each trace, marks the stations of the way, and takes every packet out at its end.
+#: The judge's own table: it starts each trace, and takes every packet out at its end.
 PROBE = """flush ruleset
 table inet zz_probe {
     chain first { type filter hook prerouting priority -2000; policy accept; meta nftrace set 1; }
-    chain inward { type filter hook input priority -2000; policy accept; }
-    chain onward { type filter hook forward priority -2000; policy accept; }
     chain delivered { type filter hook input priority 2000; policy drop; }
     chain forwarded { type filter hook postrouting priority 2000; policy drop; }
 }
@@ -96,27 +94,27 @@ class Judge:
 
     def ruleset(
         self, text: str, old: t.Mapping[str, str], seed: str, count: int, chosen: list[Packet] | None = None
-    ) -> list[str]:
+    ) -> list[tuple[Packet | None, str]]:
         """Load a ruleset, with rules of iptables beside it, send packets and give the differences."""
         try:
             self.place.load(PROBE + text)
             self.place.restore(old)
         except RuntimeError as exc:
             self.tally.refused += 1
-            return [f"refused: {exc}"] if chosen is not None else []
+            return [(None, f"refused: {exc}")] if chosen is not None else []
         self.tally.rulesets += 1
         exposure = self.analyser(bool(old))
         answers: dict[Query, list[End]] = {}
         sent = chosen if chosen is not None else draw(random.Random(seed), exposure, answers, count)
         seen = self.send(sent)
-        wrong = []
+        wrong: list[tuple[Packet | None, str]] = []
         for number, packet in enumerate(sent):
             query = query_of(packet)
             if query not in answers:
                 answers[query] = exposure.ask(query)
             difference = self.compare(packet, answers[query], seen.get(number))
             if difference:
-                wrong.append(f"{packet.told()}: {difference}")
+                wrong.append((packet, f"{packet.told()}: {difference}"))
         self.tally.packets += len(sent)
         return wrong
 
