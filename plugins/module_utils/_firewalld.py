@@ -20,6 +20,9 @@ import typing as t
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._firewalld_apply import FirewalldError
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._firewalld_check import (
+    RPFILTER_WORDS as _RPFILTER_WORDS,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._firewalld_model import (
     DOCKER_ZONE,
     LISTS,
@@ -41,13 +44,14 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._firewall
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import CommandError, Runner
 
-#: Holds the moment, on the clock that begins with the boot, at which firewalld.conf was written without a reload.
+#: Holds the moment, on the clock that begins with the boot, at which something was written without a reload.
 UNREAD = "/run/bulkhead/firewalld-reload"
 _UNIT = "firewalld.service"
 _ABOUT = "Kept by the module bulkhead.docker_nftables.firewalld_policy; its next run overwrites what is changed here."
 #: The unit of firewalld 2.5 is called active before it answers on D-Bus.
 _PATIENCE = 10.0
 _REJECT = "%%REJECT%%"
+_RPFILTER = "IPv6_rpfilter"
 
 
 class Firewalld:
@@ -129,11 +133,14 @@ class Firewalld:
         ):
             for name in self._call(names):
                 runtime[(kind, name)] = _item(kind, name, self._call(settings, name))
+        properties = {key: str(value) for key, value in self._call(config.get_properties).items()}
+        if _RPFILTER_WORDS in properties:
+            properties[_RPFILTER] = properties[_RPFILTER_WORDS]
         return Seen(
             version=self._call(client.get_property, "version"),
             permanent=permanent,
             runtime=runtime,
-            settings={key: str(value) for key, value in self._call(config.get_properties).items()},
+            settings=properties,
             services=frozenset(self._call(config.getServiceNames)),
             runtime_services=frozenset(self._call(client.listServices)),
             ipsets=frozenset(self._call(config.getIPSetNames)),
@@ -235,7 +242,10 @@ class Firewalld:
         self._call(client.changeZoneOfInterface if key == "interfaces" else client.changeZoneOfSource, zone, entry)
 
     def set_setting(self, name: str, value: str) -> None:
-        self._call(self._config.set_property, name, value)
+        config = self._config
+        if name == _RPFILTER and _RPFILTER_WORDS in self._call(config.get_properties):
+            name = _RPFILTER_WORDS
+        self._call(config.set_property, name, value)
 
     def check_permanent(self) -> None:
         self._call(self._client.checkPermanentConfig)

@@ -79,7 +79,7 @@ class Daemon(Judge, t.Protocol):
     def reload(self) -> None: ...
 
     def set_unread(self, unread: bool) -> None:
-        """Remember, until the next boot, whether a reload is owed to firewalld.conf."""
+        """Remember, until firewalld starts again, whether something permanent waits for a reload."""
 
     def dockers(self) -> tuple[str, ...]: ...
 
@@ -155,10 +155,9 @@ class Apply:
         # Before the changes: what is remembered and was never done is harmless, the other way round it stays for ever.
         self._step("the record", lambda: daemon.write_record(plan.record), lambda: daemon.write_record(record))
         self._permanent(plan, seen)
-        if plan.settings:
-            self._step(
-                "the reload that is owed", lambda: daemon.set_unread(True), lambda: daemon.set_unread(seen.unread)
-            )
+        if plan.reload:
+            # What somebody's zone got back for one of these cannot be told later from what its owner wants.
+            self._step("the owed reload", lambda: daemon.set_unread(True), lambda: daemon.set_unread(seen.unread))
         if plan.reload and self.may_reload:
             daemon.check_permanent()
             self._reloaded = True
@@ -271,12 +270,12 @@ def _losing(plan: Plan, seen: Seen) -> t.Iterator[Item]:
     """Zones without the interfaces and sources they lose: firewalld refuses to have one in two, even for a moment."""
     for key, goal in plan.permanent.items():
         now = seen.permanent.get(key)
-        if key[0] != ZONE or goal is None or now is None:
+        if key[0] != ZONE or now is None:
             continue
-        left = {
-            bound: minus(bound, now.entries(bound), minus(bound, now.entries(bound), goal.entries(bound)))
-            for bound in BOUND
-        }
+        left = {}
+        for bound in BOUND:
+            lost = minus(bound, now.entries(bound), () if goal is None else goal.entries(bound))
+            left[bound] = minus(bound, now.entries(bound), lost)
         if any(len(left[bound]) < len(now.entries(bound)) for bound in BOUND):
             yield now.with_lists(**left)
 

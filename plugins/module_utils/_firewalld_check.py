@@ -41,12 +41,14 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._firewall
 )
 
 _YES_NO = ("yes", "no")
+#: Where firewalld tells this, IPv6_rpfilter is more than yes and no, and only this tells what.
+RPFILTER_WORDS = "IPv6_rpfilter2"
 #: Settings of firewalld.conf with what they may be and the release that brought them.
 SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "CleanupModulesOnExit": (_YES_NO, ""),
     "CleanupOnExit": (_YES_NO, ""),
     "FlushAllOnReload": (_YES_NO, ""),
-    "IPv6_rpfilter": (_YES_NO, ""),
+    "IPv6_rpfilter": (("yes", "no", "strict", "loose", "strict-forward", "loose-forward"), ""),
     "IndividualCalls": (_YES_NO, ""),
     "LogDenied": (("all", "unicast", "broadcast", "multicast", "off"), ""),
     "NftablesCounters": (_YES_NO, "2.3"),
@@ -260,6 +262,8 @@ class Check:
                 )
                 continue
             accepted, since = SETTINGS[key]
+            if key == "IPv6_rpfilter" and RPFILTER_WORDS not in self.seen.settings:
+                accepted = _YES_NO
             text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
             if text not in accepted:
                 self.errors.append(f"settings.{key}: {value!r} is not accepted; it is one of {_or(accepted)}")
@@ -271,7 +275,8 @@ class Check:
                 )
                 self.errors.append(f"settings.{key}: firewalld {self.seen.version} does not have it{new}")
             else:
-                settings[key] = text
+                strict = key == "IPv6_rpfilter" and text == "yes" and RPFILTER_WORDS in self.seen.settings
+                settings[key] = "strict" if strict else text
         return settings
 
 

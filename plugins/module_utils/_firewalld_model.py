@@ -127,7 +127,7 @@ class Seen:
     default_zone: str = ""
     #: Bridges of the host that have one of Docker's own names.
     bridges: tuple[str, ...] = ()
-    #: Whether settings were written that no reload has read yet.
+    #: Whether an earlier run wrote something that no reload has read yet.
     unread: bool = False
 
     @property

@@ -12,7 +12,7 @@ us, by the record of what earlier runs did, and does its wishes to that.
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._firewalld_model import (
     BOUND,
@@ -97,11 +97,13 @@ class _Planner:
         self.goals: dict[Key, Item | None] = {}
         #: What each of them shall be at runtime.
         self.live: dict[Key, Item] = {}
+        #: What will be our doing in zones and policies of others.
+        self.changes: dict[Key, Changes] = {}
 
     def run(self) -> Plan:
-        changes = self._permanent()
-        settings = self._settings()
-        self.plan.record = Record(changes, settings)
+        self._permanent()
+        self._leave_taken()
+        self.plan.record = Record(self.changes, self._settings())
         self._removals()
         self._bound_permanently()
         self._reload_reasons()
@@ -114,10 +116,9 @@ class _Planner:
 
     # -- permanent -----------------------------------------------------------------------------------------------------
 
-    def _permanent(self) -> dict[Key, Changes]:
+    def _permanent(self) -> None:
         seen = self.seen
         keys = [key for key in (*seen.permanent, *seen.runtime) if is_ours(key[1])]
-        changes: dict[Key, Changes] = {}
         for key in dict.fromkeys((*self.wanted, *keys, *self.record.items)):
             wanted = self.wanted.get(key)
             now = seen.permanent.get(key)
@@ -126,8 +127,7 @@ class _Planner:
             elif now is not None:
                 self.goals[key], changed = _others(now, wanted or Wanted(*key), self.record.items.get(key, Changes()))
                 if changed:
-                    changes[key] = changed
-        return changes
+                    self.changes[key] = changed
 
     def _settings(self) -> dict[str, Was]:
         changes = {}
@@ -143,6 +143,25 @@ class _Planner:
             if goal != original:
                 changes[key] = Was(original, goal)
         return changes
+
+    def _leave_taken(self) -> None:
+        """What would come back to somebody's zone, but is in another one, stays there.
+
+        If that is by this task, a later one brings it back; if not, somebody has decided since.
+        """
+        for zone, key, entry in list(self._bindings()):
+            now, goal = self.seen.permanent.get(zone), self.goals[zone]
+            if goal is None or now is None or _has(now, key, entry) or self._wants(zone, key, entry):
+                continue
+            for other in {**self.seen.permanent, **self.goals}:
+                holder = self.goals.get(other, self.seen.permanent.get(other))
+                if other == zone or other[0] != ZONE or holder is None or not _has(holder, key, entry):
+                    continue
+                self.goals[zone] = goal.with_lists(**{key: minus(key, goal.entries(key), (entry,))})
+                if self._wants(other, key, entry):
+                    changes = self.changes.get(zone, Changes())
+                    removed = {**changes.removed, key: plus(key, changes.removed.get(key, ()), (entry,))}
+                    self.changes[zone] = replace(changes, removed=removed)
 
     def _removals(self) -> None:
         """What is ours and goes must not be needed by others."""
@@ -211,8 +230,8 @@ class _Planner:
         for name in sorted(needed & self.seen.services - self.seen.runtime_services):
             reasons.append(f"service {name} was never loaded")
         reasons.extend(f"{name} of firewalld.conf changes" for name in sorted(self.plan.settings))
-        if self.seen.unread and not self.plan.settings:
-            reasons.append("firewalld.conf was changed by an earlier run")
+        if self.seen.unread:
+            reasons.append("an earlier run left something to the next reload")
 
     def _ours_of(self, goal: Item) -> t.Iterable[str]:
         """The single values that we have a say in."""
@@ -232,6 +251,8 @@ class _Planner:
                 continue
             kept = self.seen.permanent.get(key)
             for lists in LISTS[key[0]]:
+                if lists == "interfaces" and key == (ZONE, self.seen.default_zone):
+                    continue  # They come back with NetworkManager, and are in the default zone without it.
                 gone = minus(lists, now.entries(lists), kept.entries(lists) if kept is not None else ())
                 self.plan.lost.extend(f"{key[0]} {key[1]}: {lists} {entry}" for entry in gone)
 
@@ -264,6 +285,8 @@ class _Planner:
                 lists[key] = given
                 continue
             back = minus(key, recorded.removed.get(key, ()), dropped)
+            if key in BOUND:
+                back = tuple(entry for entry in back if _has(goal, key, entry))
             gone = plus(key, minus(key, recorded.added.get(key, ()), given), dropped)
             lists[key] = plus(key, minus(key, now.entries(key), gone), plus(key, back, given))
         scalars = {key: goal.scalar(key) for key in self._ours_of(goal) if key not in BY_RELOAD}
@@ -290,12 +313,15 @@ class _Planner:
         for other, now in self.seen.runtime.items():
             if other == zone or other[0] != ZONE or not _has(now, key, entry):
                 continue
-            if _has(self.live.get(other, now), key, entry):
+            if self.goals.get(other, now) is not None and _has(self.live.get(other, now), key, entry):
                 permanent = self.seen.permanent.get(other)
                 if permanent is not None and _has(self.goals.get(other, permanent) or permanent, key, entry):
                     return  # Said already, of the permanent configuration.
                 # NetworkManager binds to the default zone what nobody bound; that is nobody's choice.
                 if other[1] != self.seen.default_zone:
+                    if not self._wants(zone, key, entry):
+                        left = minus(key, self.live[zone].entries(key), (entry,))
+                        self.live[zone] = self.live[zone].with_lists(**{key: left})
                     self._conflict(zone[1], key, entry, other[1], "at runtime")
                     return
                 left = minus(key, self.live.get(other, now).entries(key), (entry,))

@@ -239,6 +239,7 @@ options:
       - Accepted are C(StrictForwardPorts) and C(NftablesCounters) (from firewalld 2.3 on), C(NftablesTableOwner) (2.2),
         C(LogDenied), C(FlushAllOnReload), C(IPv6_rpfilter), C(RFC3964_IPv4), C(IndividualCalls), C(CleanupOnExit) and
         C(CleanupModulesOnExit).
+      - C(IPv6_rpfilter) can be V(strict), V(loose), V(strict-forward) or V(loose-forward) where firewalld knows these words.
       - What a setting was before is put back by a run that does not name it any more.
     type: dict
     default: {}

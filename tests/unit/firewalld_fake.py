@@ -243,6 +243,31 @@ class Config:
         self.world.said("set_property")
         assert name in self.world.conf
         self.world.conf[name] = value
+        if name == "IPv6_rpfilter2":
+            self.world.conf["IPv6_rpfilter"] = "no" if value == "no" else "yes"
+
+
+def _joined(now: list[tuple[str, str]], wanted: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What is not wanted goes, then ranges come: not into one that is there, and those they overlap become one with them."""
+    there = [entry for entry in now if entry in wanted]
+    for text, protocol in wanted:
+        if (text, protocol) in now:
+            continue
+        low, high = _range(text)
+        for other in [entry for entry in there if entry[1] == protocol]:
+            first, last = _range(other[0])
+            if first <= low and high <= last:
+                raise Refusal(f"ALREADY_ENABLED: {text} in {other[0]}")
+            if first <= high and low <= last:
+                there.remove(other)
+                low, high = min(low, first), max(high, last)
+        there.append((str(low) if low == high else f"{low}-{high}", protocol))
+    return there
+
+
+def _range(text: str) -> tuple[int, int]:
+    low, _dash, high = text.partition("-")
+    return int(low), int(high or low)
 
 
 class Client:
@@ -265,6 +290,11 @@ class Client:
     def _names(self, kind: str) -> list[str]:
         return [name for found, name in self.world.runtime if found == kind]
 
+    def _get(self, key: Key) -> Settings:
+        if key not in self.world.runtime:
+            raise Refusal(f"INVALID: {key[1]}")
+        return Settings(copy.deepcopy(self.world.runtime[key]))
+
     def getZones(self) -> list[str]:
         return self._names("zone")
 
@@ -275,10 +305,10 @@ class Client:
         return list(self.world.runtime[("zone", zone)]["interfaces"])
 
     def getZoneSettings(self, name: str) -> Settings:
-        return Settings(copy.deepcopy(self.world.runtime[("zone", name)]))
+        return self._get(("zone", name))
 
     def getPolicySettings(self, name: str) -> Settings:
-        return Settings(copy.deepcopy(self.world.runtime[("policy", name)]))
+        return self._get(("policy", name))
 
     def _set(self, key: Key, settings: Settings) -> None:
         self.world.said(f"set {key[0]}")
@@ -286,7 +316,8 @@ class Client:
         now = self.world.runtime[key]
         # Asked to change these, firewalld says nothing and does nothing.
         kept = {name: now[name] for name in ("target", "priority") if name in now}
-        self.world.runtime[key] = {**copy.deepcopy(settings.values), **kept}
+        ports = {name: _joined(now[name], settings.values[name]) for name in ("ports", "source_ports")}
+        self.world.runtime[key] = {**copy.deepcopy(settings.values), **kept, **ports}
 
     def setZoneSettings(self, name: str, settings: Settings) -> None:
         self._set(("zone", name), settings)

@@ -184,6 +184,11 @@ def test_somebody_elses_zones() -> None:
 def test_strict_forward_ports_where_there_is_such_a_thing() -> None:
     wants = Wants(strict_forward_ports=True)
     assert halve(Policy(), STATE, AROUND, wants).settings == {"StrictForwardPorts": "yes"}
+    policy = parse({"rules": [{"to": "published", "ports": [80, 443]}, {"to": "host", "ports": [8080]}]})
+    state = replace(STATE, published=(("tcp", 80), ("tcp", 8080), ("udp", 443)))
+    outside = zone(halve(policy, state, AROUND, wants), "bulkhead-outside")
+    # Only what Docker publishes now and the policy opens: firewalld takes everybody else's port away from the host.
+    assert outside["forward_ports"] == ["port=80:proto=tcp:toaddr=192.0.0.8"]
     old = halve(Policy(), STATE, replace(AROUND, version="1.3.3"), wants)
     assert old.settings == {}
     assert "which came with 2.3" in old.warnings[0]
