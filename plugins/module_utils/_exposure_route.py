@@ -12,7 +12,11 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import TABLES
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import ROUTE_TYPES, name_number
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import (
+    PROTOCOLS,
+    ROUTE_TYPES,
+    name_number,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_read import Doubt, Pieces
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_sets import full, meet, minus
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._intervals import merge
@@ -195,15 +199,32 @@ class Routing:
         if family == 4 and result == "type":
             return Pieces(tuple((((low, high),), self._kind(low, interface)) for low, high in self.cuts(4)))
         start = flow.state.oif if hook == "forward" and "iif" in words else LOOPBACK
-        cache = (family, interface, device, start, mark, daddr, result == "type")
+        # A host that has no address yet is taken for one on the link.
+        if family == 6:
+            early = query.proto == PROTOCOLS["icmpv6"] and (_link_local(daddr) or daddr >> 120 == 0xFF)
+        else:
+            early = daddr == 0xFFFFFFFF or daddr >> 8 == 0xE00000
+        unnamed = query.iif if early and result != "type" else None
+        cache = (family, interface, device, start, mark, daddr, result == "type", unnamed)
         if cache not in self.reversed:
-            self.reversed[cache] = self._back(family, result == "type", daddr, interface, device, start, mark)
+            self.reversed[cache] = self._back(family, result == "type", daddr, interface, device, start, mark, unnamed)
         return self.reversed[cache]
 
     def _back(
-        self, family: int, kind: bool, daddr: int, interface: int, device: int, start: int, mark: int
+        self,
+        family: int,
+        kind: bool,
+        daddr: int,
+        interface: int,
+        device: int,
+        start: int,
+        mark: int,
+        unnamed: int | None,
     ) -> Pieces | Doubt:
-        """The way back to each source: the type of its address for IPv6, or the interface."""
+        """The way back to each source: the type of its address for IPv6, or the interface.
+
+        `unnamed` is the interface of a source without an address, where that needs no route.
+        """
         parts = []
         ways = []
         if family == 4 and (daddr in (0, 0xFFFFFFFF) or daddr >> 28 == 14):
@@ -212,7 +233,10 @@ class Routing:
             only = device if family == 6 and _link_local(low) else 0
             way = self.ways(family, low, ((daddr, daddr),), start, mark, only)[0][1]
             ways.append(way)
-            found = self._kind6(low, way, interface) if kind else _towards(family, way, interface)
+            if low == 0 and unnamed is not None:
+                found = unnamed
+            else:
+                found = self._kind6(low, way, interface) if kind else _towards(family, way, interface)
             parts.append((((low, high),), found))
         return _doubt(ways) or Pieces(tuple(parts))
 

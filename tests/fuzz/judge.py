@@ -6,25 +6,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import socket
 import time
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import Query
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import read_host
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import name_number
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_parse import parse
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_path import Exposure
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_sets import holds
 
 from fuzz import packets, place
-from fuzz.packets import Packet
+from fuzz.compare import OWN, Trial, answers_for, difference, query_of
+from fuzz.packets import Packet, Seen
 
 if t.TYPE_CHECKING:
-    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import End
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import End, Query
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_path import Exposure
 
     from fuzz.trace import Event, Tracer
 
@@ -36,17 +32,7 @@ table inet zz_probe {
     chain forwarded { type filter hook postrouting priority 2000; policy drop; }
 }
 """
-_OWN = "zz_probe"
 SENTINEL = 0xFFFF
-
-
-class Seen(t.NamedTuple):
-    """What became of one packet."""
-
-    verdict: str
-    steps: tuple[tuple[str, str, str, int, str], ...]
-    # Source, destination, ports, outgoing interface and mark where the way ends; none for dropped packets.
-    last: tuple[int, ...] | None
 
 
 @dataclass
@@ -58,14 +44,19 @@ class Tally:
     packets: int = 0
     unknown: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
     expressions: int = 0
     understood: int = 0
     steps: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
-    def count(self, verdict: str) -> None:
+    def count(self, packet: Packet, ends: list[End], seen: Seen | None) -> None:
+        self.packets += 1
+        verdict = "host" if seen is None else seen.verdict
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+        doubts = frozenset().union(*(end.flow.doubts for end in answers_for(packet, ends)))
+        self.unknown += bool(doubts)
+        for reason in doubts:
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
 
 class Judge:
@@ -75,22 +66,16 @@ class Judge:
         self.place = where
         self.tracer = tracer
         self.tally = Tally()
-        self.host = read_host(*where.facts())
-        self.names = {item.index: number for number, item in self.host.interfaces.items()}
+        self.facts = where.facts()
+        # What was tried, if it is to be kept.
+        self.trials: list[Trial] | None = None
+        self.names = {item["ifindex"]: name_number(item["ifname"]) for item in self.facts[0]}
         self.macs = {name: bytes.fromhex(f"0200000000{number:02x}") for number, name in enumerate(place.LINKS)}
 
     def settle(self, sysctls: t.Mapping[str, str], rules: list[str]) -> None:
         """Change the host's settings and routing rules, and read the host anew."""
         self.place.settle(sysctls, rules)
-        self.host = read_host(*self.place.facts())
-
-    def analyser(self, old: bool) -> Exposure:
-        """The analyser on what the kernel itself lists."""
-        program = parse(self.place.listing(), self.place.saves() if old else None)
-        chains = {key: chain for key, chain in program.chains.items() if key[1] != _OWN}
-        self.tally.expressions += program.coverage.total
-        self.tally.understood += program.coverage.understood
-        return Exposure(dataclasses.replace(program, chains=chains), self.host)
+        self.facts = self.place.facts()
 
     def ruleset(
         self, text: str, old: t.Mapping[str, str], seed: str, count: int, chosen: list[Packet] | None = None
@@ -102,20 +87,26 @@ class Judge:
         except RuntimeError as exc:
             self.tally.refused += 1
             return [(None, f"refused: {exc}")] if chosen is not None else []
+        trial = Trial(self.place.listing(), self.place.saves() if old else None, self.facts)
+        exposure, program = trial.analyser()
         self.tally.rulesets += 1
-        exposure = self.analyser(bool(old))
+        self.tally.expressions += program.coverage.total
+        self.tally.understood += program.coverage.understood
         answers: dict[Query, list[End]] = {}
-        sent = chosen if chosen is not None else draw(random.Random(seed), exposure, answers, count)
-        seen = self.send(sent)
+        trial.sent = chosen if chosen is not None else draw(random.Random(seed), exposure, answers, count)
+        trial.seen = self.send(trial.sent)
+        if self.trials is not None:
+            self.trials.append(trial)
         wrong: list[tuple[Packet | None, str]] = []
-        for number, packet in enumerate(sent):
+        for number, packet in enumerate(trial.sent):
             query = query_of(packet)
             if query not in answers:
                 answers[query] = exposure.ask(query)
-            difference = self.compare(packet, answers[query], seen.get(number))
-            if difference:
-                wrong.append((packet, f"{packet.told()}: {difference}"))
-        self.tally.packets += len(sent)
+            seen = trial.seen.get(number)
+            self.tally.count(packet, answers[query], seen)
+            found = difference(packet, answers[query], seen)
+            if found:
+                wrong.append((packet, f"{packet.told()}: {found}"))
         return wrong
 
     def send(self, sent: list[Packet]) -> dict[int, Seen]:
@@ -147,7 +138,7 @@ class Judge:
         number = -1
         while True:
             for event in self.tracer.events():
-                if event.table != _OWN or event.chain != "first":
+                if event.table != OWN or event.chain != "first":
                     events.append(event)
                 elif event.network:
                     if number >= 0:
@@ -160,10 +151,10 @@ class Judge:
         steps = tuple(
             event[:5]
             for event in events
-            if event.table != _OWN and (event.handle or event.verdict.startswith("policy"))
+            if event.table != OWN and (event.handle or event.verdict.startswith("policy"))
         )
         self.tally.steps += len(steps)
-        stations = [event.chain for event in events if event.table == _OWN]
+        stations = [event.chain for event in events if event.table == OWN]
         if stations[-1:] in (["delivered"], ["forwarded"]):
             last = next(event for event in events[::-1] if event.network)
             oif = self.names.get(last.oif, 0)
@@ -171,74 +162,6 @@ class Judge:
         if not steps or not (steps[-1][4] == "drop" or steps[-1][4] == "policy drop"):
             return Seen("host", steps, None)
         return Seen("drop", steps, None)
-
-    def compare(self, packet: Packet, ends: list[End], seen: Seen | None) -> str:
-        """Tell in which way the analyser is wrong about a packet; empty if it is right."""
-        mine = [end for end in ends if holds(end.flow.saddr, packet.saddr) and holds(end.flow.sport, packet.sport)]
-        if not mine:
-            return "the analyser has no answer"
-        if seen is None:
-            seen = Seen("host", (), None)
-        expected = [self.expected(packet, end) for end in mine]
-        self.tally.count(seen.verdict)
-        if any(end.flow.doubts for end in mine):
-            self.tally.unknown += 1
-            for reason in frozenset().union(*(end.flow.doubts for end in mine)):
-                self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + 1
-            # Where both ways of a doubt have met again, only one of their paths is kept.
-            possible = {(one.verdict, one.last) for one in expected}
-            if any(end.verdict == "unknown" for end in mine) or (seen.verdict, seen.last) in possible:
-                return ""
-            return f"not among what the analyser holds possible: {_told(seen)}, but {[*map(_told, expected)]}"
-        if len(mine) > 1:
-            return f"the analyser has {len(mine)} answers: {expected}"
-        return "" if _agrees(seen, expected[0]) else f"the kernel did {_told(seen)}, the analyser says {_told(expected[0])}"
-
-    def expected(self, packet: Packet, end: End) -> Seen:
-        state = end.flow.state
-        verdict = end.verdict
-        steps = end.flow.steps
-        if verdict in ("drop", "reject"):
-            verdict = "drop"
-            if steps and not steps[-1].table:
-                verdict = "host"
-        told = tuple(
-            (step.family, step.table, step.chain, step.handle, "drop" if step.verdict == "reject" else step.verdict)
-            for step in steps
-            if step.table
-        )
-        if verdict not in ("delivered", "forwarded"):
-            return Seen(verdict, told, None)
-        saddr = packet.saddr if state.saddr is None else state.saddr
-        if packet.proto in (packets.TCP, packets.UDP):
-            sport = packet.sport if state.sport is None else state.sport
-            return Seen(verdict, told, (saddr, state.daddr, sport, state.dport, state.oif, state.mark))
-        return Seen(verdict, told, (saddr, state.daddr, 0, 0, state.oif, state.mark))
-
-
-def _agrees(seen: Seen, expected: Seen) -> bool:
-    """Compare; a rule that may have matched need not be on the way."""
-    if (seen.verdict, seen.last) != (expected.verdict, expected.last):
-        return False
-    rest = list(seen.steps)
-    for step in expected.steps:
-        if step[4] == "perhaps":
-            if rest and rest[0] == (*step[:4], "continue"):
-                rest.pop(0)
-        elif not rest or rest.pop(0) != step:
-            return False
-    return not rest
-
-
-def _told(seen: Seen) -> str:
-    steps = " ".join(f"{table}/{chain}#{handle}:{verdict}" for _family, table, chain, handle, verdict in seen.steps)
-    return f"[{seen.verdict}: {steps}: {seen.last}]"
-
-
-def query_of(packet: Packet) -> Query:
-    kind = {packets.ICMP: 8, packets.ICMPV6: 128}.get(packet.proto, 0)
-    dport = packet.dport if packet.proto in (packets.TCP, packets.UDP) else 0
-    return Query(name_number(packet.link), packet.family, packet.proto, packet.daddr, dport, kind)
 
 
 def draw(pick: random.Random, exposure: Exposure, answers: dict[Query, list[End]], count: int) -> list[Packet]:

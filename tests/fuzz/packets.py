@@ -30,6 +30,20 @@ class Packet(t.NamedTuple):
         return f"{self.link} protocol {self.proto} {ends}"
 
 
+class Seen(t.NamedTuple):
+    """What became of one packet."""
+
+    verdict: str
+    # Family, table, chain, handle (0 for a policy) and verdict of every rule that matched.
+    steps: tuple[tuple[str, str, str, int, str], ...]
+    # Source, destination, ports, outgoing interface and mark where the way ends; none for dropped packets.
+    last: tuple[int, ...] | None
+
+    def told(self) -> str:
+        steps = " ".join(f"{table}/{chain}#{handle}:{verdict}" for _family, table, chain, handle, verdict in self.steps)
+        return f"[{self.verdict}: {steps}: {self.last}]"
+
+
 def frame(packet: Packet, number: int, mac: bytes) -> bytes:
     """An Ethernet frame; the number is the identification of IPv4 or the flow label of IPv6."""
     upper = _upper(packet)
