@@ -48,8 +48,8 @@ def docker_bridges_in(ruleset: Ruleset) -> set[str]:
         elif table.name == "filter" and table.chain("DOCKER") is not None:
             for chain in table.chains:
                 for rule in chain.rules:
-                    if ("jump", "DOCKER") in _verdicts(rule):
-                        names.update(value for key, value in _interface_matches(rule) if key == "oifname")
+                    if ("jump", "DOCKER") in verdicts(rule):
+                        names.update(value for key, value in interface_matches(rule) if key == "oifname")
     return names
 
 
@@ -67,7 +67,7 @@ def forward_drops(ruleset: Ruleset, presence: DockerPresence) -> Iterator[Findin
         for chain in table.chains:
             if chain.hook != "forward" or chain.type != "filter":
                 continue
-            how = _how_it_drops(table, chain)
+            how = how_it_drops(table, chain)
             if how and not _Accepts(table, bridges, presence).anywhere_in(chain):
                 yield Finding(
                     "FORWARD_DROP_CUTS_DOCKER",
@@ -210,7 +210,7 @@ def _lost_ports(rules: list[Rule], presence: DockerPresence, where: str) -> Iter
 
 def _chain_jumps(table: Table, name: str, target: str) -> bool:
     chain = table.chain(name)
-    return chain is not None and any(("jump", target) in _verdicts(rule) for rule in chain.rules)
+    return chain is not None and any(("jump", target) in verdicts(rule) for rule in chain.rules)
 
 
 def _jumps(line: str, target: str) -> bool:
@@ -224,7 +224,7 @@ def _docker_has_v6(ruleset: Ruleset, presence: DockerPresence) -> bool:
     return any(owner_of(table) == "docker" or table.chain("DOCKER") is not None for table in tables)
 
 
-def _how_it_drops(table: Table, chain: Chain) -> str | None:
+def how_it_drops(table: Table, chain: Chain) -> str | None:
     if chain.policy == "drop":
         return "policy drop"
     last = _last_drop(table, chain, set())
@@ -238,7 +238,7 @@ def _last_drop(table: Table, chain: Chain, seen: set[str]) -> Rule | None:
     rule = chain.rules[-1]
     if not _unconditional(rule):
         return None
-    for verdict, target in _verdicts(rule):
+    for verdict, target in verdicts(rule):
         if verdict in ("drop", "reject"):
             return rule
         if verdict in ("jump", "goto"):
@@ -270,7 +270,7 @@ class _Accepts:
 
     def _rule(self, rule: Rule, for_docker: bool) -> bool:
         for_docker = for_docker or self._meant_for_docker(rule)
-        for verdict, target in _verdicts(rule):
+        for verdict, target in verdicts(rule):
             if verdict == "accept" and (for_docker or _unconditional(rule)):
                 return True
             if verdict in ("jump", "goto"):
@@ -349,7 +349,7 @@ class _Accepts:
         return any(given.version == known.version and given.overlaps(known) for known in self.networks)
 
 
-def _verdicts(rule: Rule) -> list[tuple[str, str]]:
+def verdicts(rule: Rule) -> list[tuple[str, str]]:
     """The verdicts a rule can end in, with the chain for jump and goto; those of a verdict map included."""
     found: list[tuple[str, str]] = []
     for statement in rule.expr:
@@ -388,7 +388,7 @@ def _unconditional(rule: Rule) -> bool:
     return True
 
 
-def _interface_matches(rule: Rule) -> Iterator[tuple[str, str]]:
+def interface_matches(rule: Rule) -> Iterator[tuple[str, str]]:
     for statement in rule.expr:
         match = statement.get("match") if isinstance(statement, dict) else None
         if isinstance(match, dict) and match.get("op") != "!=":

@@ -22,6 +22,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read
     foreign_base_chains,
     unreadable_chains,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read_routed import routed_drops
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state import (
     ERROR,
     DockerPresence,
@@ -53,6 +54,7 @@ def find_all(
         *duplicate_rules(ruleset),
         *legacy_tables(ruleset, legacy4, legacy6, legacy_rules),
         *forward_drops(ruleset, presence),
+        *routed_drops(ruleset, presence),
         *rules_missing(ruleset, presence, legacy4, docker_manages_rules, legacy_rules.ipv4),
         *user_chain_left(ruleset),
     ]

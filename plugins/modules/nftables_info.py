@@ -497,6 +497,8 @@ warnings_found:
         - V(DUPLICATE_RULES), the same rule more than once in a chain.
         - V(LEGACY_XTABLES), rules of the old xtables that nft does not show.
         - V(FORWARD_DROP_CUTS_DOCKER), a forward chain that drops the traffic of Docker's bridges.
+        - V(FORWARD_DROP_CUTS_ROUTED), a forward chain that drops what the table C(inet bulkhead) lets the host forward
+          from one outside interface to another.
         - V(DOCKER_RULES_MISSING), Docker runs and its rules are gone.
         - V(DOCKER_USER_LEFT), Docker makes its rules with nftables, and chain C(DOCKER-USER), which it does not ask, has
           rules.
