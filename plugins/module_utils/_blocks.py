@@ -11,7 +11,7 @@ verdict share sets, so that ten thousand entries cost one lookup. May change at 
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _intervals
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._interfaces import uncovered
@@ -27,6 +27,10 @@ if t.TYPE_CHECKING:
 
 ALL_PORTS = (0, _intervals.MAX_PORT)
 _NONE = (0, 0)
+#: From so many on, pairs of interfaces are looked up in the set; fewer read better as rules of their own.
+MANY_PAIRS = 4
+#: The kernel looks nothing longer up in a set, in bytes (NFT_REG32_COUNT registers).
+LONGEST_KEY = 64
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,35 @@ def protocol_text(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Key:
-    """What a set is looked up with; entries of one run with an equal key share it."""
+    """What a set is looked up with; entries of one run with an equal key share it.
+
+    `iifs` and `oifs` are matched before it; `iif` and `oif` tell that names are in the set instead.
+    """
 
     iifs: tuple[str, ...]
     oifs: tuple[str, ...]
+    iif: bool
+    oif: bool
     family: int | None
     source: bool
     destination: bool
     protocol: str  # "ports", "protocols" or "any"
+
+    @property
+    def length(self) -> int:
+        """The bytes that are looked up."""
+        names = 16 * (self.iif + self.oif)
+        addresses = (4 if self.family == 4 else 16) * (self.source + self.destination)
+        return names + addresses + {"any": 0, "protocols": 4, "ports": 8}[self.protocol]
+
+    def with_names(self) -> _Key:
+        """Give the key that has the names of interfaces in the set."""
+        return replace(self, iifs=(), oifs=(), iif=bool(self.iifs), oif=bool(self.oifs))
+
+
+#: What is written into a set as it stands: two names of interfaces, each perhaps empty, and a protocol.
+_Words = t.Tuple[str, str, str]
+_Boxes = t.Dict[_Key, t.Dict[_Words, t.List["_intervals.Box"]]]
 
 
 def _split(entry: Entry) -> t.Iterator[tuple[_Key, str, _intervals.Box]]:
@@ -99,7 +124,14 @@ def _split(entry: Entry) -> t.Iterator[tuple[_Key, str, _intervals.Box]]:
 
     def key(kind: str) -> _Key:
         return _Key(
-            entry.iifs, entry.oifs, entry.family, entry.source is not None, entry.destination is not None, kind
+            entry.iifs,
+            entry.oifs,
+            False,
+            False,
+            entry.family,
+            entry.source is not None,
+            entry.destination is not None,
+            kind,
         )
 
     if entry.protocols is None:
@@ -111,6 +143,21 @@ def _split(entry: Entry) -> t.Iterator[tuple[_Key, str, _intervals.Box]]:
                 yield key("ports"), protocol, (source, destination, port)
         else:
             yield key("protocols"), protocol, (source, destination, _NONE)
+
+
+def _gathered(keys: t.Iterable[_Key]) -> dict[_Key, _Key]:
+    """Say which keys give way to one with the names of interfaces in its set: where many differ in these only."""
+    alike: dict[_Key, list[_Key]] = {}
+    for key in keys:
+        # Patterns stay outside: in a set they would overlap with names.
+        if (key.iifs or key.oifs) and not any(name.endswith("*") for name in key.iifs + key.oifs):
+            alike.setdefault(key.with_names(), []).append(key)
+    return {
+        key: shared
+        for shared, given in alike.items()
+        if len(given) >= MANY_PAIRS and shared.length <= LONGEST_KEY
+        for key in given
+    }
 
 
 def runs(entries: t.Sequence[Entry]) -> list[list[Entry]]:
@@ -126,10 +173,11 @@ def runs(entries: t.Sequence[Entry]) -> list[list[Entry]]:
     return result
 
 
-def _element(key: _Key, protocol: str, box: _intervals.Box) -> tuple[str, bool]:
+def _element(key: _Key, words: _Words, box: _intervals.Box) -> tuple[str, bool]:
     """Write one set element; also tell whether it is an interval in any field."""
     source, destination, port = box
-    parts = []
+    iif, oif, protocol = words
+    parts = [f'"{name}"' for name in (iif, oif) if name]
     interval = False
     family = key.family or 4
     for present, value in ((key.source, source), (key.destination, destination)):
@@ -149,6 +197,10 @@ def _expression(key: _Key) -> tuple[str, str]:
     name = "ip" if key.family == 4 else "ip6"
     kind = "ipv4_addr" if key.family == 4 else "ipv6_addr"
     fields = []
+    if key.iif:
+        fields.append(("iifname", "ifname"))
+    if key.oif:
+        fields.append(("oifname", "ifname"))
     if key.source:
         fields.append((f"{name} saddr", kind))
     if key.destination:
@@ -161,7 +213,8 @@ def _expression(key: _Key) -> tuple[str, str]:
 
 
 def _suffix(key: _Key) -> str:
-    parts = [] if key.family is None else [f"v{key.family}"]
+    parts = ["interfaces"] if key.iif or key.oif else []
+    parts += [] if key.family is None else [f"v{key.family}"]
     parts += ["to_address"] if key.destination else []
     parts += {"ports": [], "protocols": ["protocols"], "any": ["any"]}[key.protocol]
     return "_".join(parts) or "ports"
@@ -205,18 +258,28 @@ def _rule_numbers(entries: t.Sequence[Entry]) -> str:
     return f' comment "{text}"'
 
 
+def _grouped(entries: t.Sequence[Entry]) -> tuple[_Boxes, dict[_Key, list[Entry]]]:
+    """Collect what goes into one set each, and the entries it is from."""
+    cut = [(entry, *parts) for entry in entries for parts in _split(entry)]
+    gathered = _gathered(dict.fromkeys(key for _entry, key, _protocol, _box in cut))
+    boxes: _Boxes = {}
+    by_key: dict[_Key, list[Entry]] = {}
+    for entry, key, protocol, box in cut:
+        shared = gathered.get(key, key)
+        by_key.setdefault(shared, []).append(entry)
+        for iif in key.iifs if shared.iif else ("",):
+            for oif in key.oifs if shared.oif else ("",):
+                boxes.setdefault(shared, {}).setdefault((iif, oif, protocol), []).append(box)
+    return boxes, by_key
+
+
 def _run(
     prefix: str, entries: t.Sequence[Entry], sets: list[Set], stateful: bool, extra: str, endings: Endings
 ) -> list[str]:
-    grouped: dict[_Key, dict[str, list[_intervals.Box]]] = {}
-    by_key: dict[_Key, list[Entry]] = {}
-    for entry in entries:
-        for key, protocol, box in _split(entry):
-            grouped.setdefault(key, {}).setdefault(protocol, []).append(box)
-            by_key.setdefault(key, []).append(entry)
+    grouped, by_key = _grouped(entries)
     rules: list[str] = []
     used: dict[str, int] = {}
-    for key, protocols in grouped.items():
+    for key, words in grouped.items():
         expression, kind = _expression(key)
         match = f"iifname {quoted(key.iifs)} " if key.iifs else ""
         match += f"oifname {quoted(key.oifs)} " if key.oifs else ""
@@ -225,9 +288,7 @@ def _run(
             match += f"meta nfproto ipv{key.family} "
         if expression:
             written = [
-                _element(key, protocol, box)
-                for protocol in sorted(protocols)
-                for box in _intervals.disjoint(protocols[protocol])
+                _element(key, word, box) for word in sorted(words) for box in _intervals.disjoint(words[word])
             ]
             name = f"{prefix}_{_suffix(key)}"
             used[name] = used.get(name, 0) + 1

@@ -35,9 +35,11 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._carry im
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import (
     CONTAINERS,
+    OUTSIDE,
     Policy,
     PolicyError,
     Rule,
+    Zone,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._ruleset import Chain, Ruleset, Set
 
@@ -81,44 +83,55 @@ def _verdict(rule: Rule) -> Verdict:
     return Verdict(rule.action, rule.log, rule.limit)
 
 
+def _destinations(rule: Rule, goal: Zone) -> tuple[t.Sequence[Interval], t.Sequence[Interval]] | None:
+    """Give the addresses of either family that both the rule and the zone its packets leave for name, None for any."""
+    named = bool(rule.destinations4 or rule.destinations6)
+    if goal.any_source:
+        return (rule.destinations4, rule.destinations6) if named else None
+    if not named:
+        return goal.sources4, goal.sources6
+    return (
+        _intervals.common(rule.destinations4, goal.sources4),
+        _intervals.common(rule.destinations6, goal.sources6),
+    )
+
+
 def _families(
-    rule: Rule, sources4: t.Sequence[Interval], sources6: t.Sequence[Interval]
+    rule: Rule, sources4: t.Sequence[Interval], sources6: t.Sequence[Interval], goal: Zone
 ) -> t.Iterator[tuple[int | None, Interval | None, Interval | None]]:
     """Give (family, source, destination) for every pair that can meet in one packet."""
     wanted = {"ipv4": (4,), "ipv6": (6,)}.get(rule.family or "", (4, 6))
-    limited = bool(sources4 or sources6), bool(rule.destinations4 or rule.destinations6)
-    if not any(limited):
+    limited = bool(sources4 or sources6)
+    places = _destinations(rule, goal)
+    if not limited and places is None:
         yield (wanted[0] if rule.family else None), None, None
         return
     for family in wanted:
-        sources: t.Sequence[Interval | None] = (sources4 if family == 4 else sources6) if limited[0] else (None,)
-        destinations: t.Sequence[Interval | None] = (
-            (rule.destinations4 if family == 4 else rule.destinations6) if limited[1] else (None,)
-        )
+        sources: t.Sequence[Interval | None] = (sources4 if family == 4 else sources6) if limited else (None,)
+        destinations: t.Sequence[Interval | None] = (None,) if places is None else places[0 if family == 4 else 1]
         for source in sources:
             for destination in destinations:
                 yield family, source, destination
 
 
 def _entries(rule: Rule, bridges: t.Mapping[str, str]) -> list[Entry]:
-    """Expand a rule into one entry for each zone, source and destination."""
+    """Expand a rule into one entry for each zone, source and destination, and each zone that packets leave for."""
     base = Entry(_verdict(rule), rule.index, protocols=rule.protocols, ports=rule.ports, comment=rule.comment)
     if rule.target_network is not None:
         base = replace(base, oifs=(bridges[rule.target_network],))
+    origins = [(zone.interfaces, zone.sources4, zone.sources6) for zone in rule.zones]
+    origins += [(() if network == CONTAINERS else (bridges[network],), (), ()) for network in rule.networks]
     entries = []
-    for zone in rule.zones:
-        for family, source, destination in _families(rule, zone.sources4, zone.sources6):
-            entries.append(
-                replace(base, iifs=zone.interfaces, family=family, source=source, destination=destination)
-            )
-    for network in rule.networks:
-        iifs = () if network == CONTAINERS else (bridges[network],)
-        for family, _source, destination in _families(rule, (), ()):
-            entries.append(replace(base, iifs=iifs, family=family, destination=destination))
+    for iifs, sources4, sources6 in origins:
+        for goal in rule.towards or (Zone(OUTSIDE),):
+            left = replace(base, iifs=iifs, oifs=goal.interfaces or base.oifs)
+            for family, source, destination in _families(rule, sources4, sources6, goal):
+                entries.append(replace(left, family=family, source=source, destination=destination))
     return entries
 
 
-def _check_networks(policy: Policy, state: HostState) -> None:
+def _check_host(policy: Policy, state: HostState, own: t.Sequence[str]) -> None:
+    """Refuse what this host does not have; `own` are Docker's bridges."""
     errors = []
     known = ", ".join(sorted(state.networks)) or "none"
     for rule in policy.rules:
@@ -129,6 +142,12 @@ def _check_networks(policy: Policy, state: HostState) -> None:
             if name not in state.networks:
                 where = "Docker has no such bridge network" if state.docker_known else "Docker cannot be asked now"
                 errors.append(f"{rule.path}.{key}: network '{name}' is unknown, {where}; known are {known}")
+        for zone in rule.towards:
+            if zone.interfaces and set(own).issuperset(zone.interfaces):
+                errors.append(
+                    f"{rule.path}.towards: the zone '{zone.name}' has no interfaces but bridges of Docker's"
+                    f" ({', '.join(zone.interfaces)}); accepted are others, what reaches containers is to: network:NAME"
+                )
     if errors:
         raise PolicyError(errors)
 
@@ -268,7 +287,9 @@ def compile_policy(policy: Policy, state: HostState, table: str = TABLE, carry: 
     With `carry` it marks what it refuses, for chains of iptables to carry out, instead of dropping it.
     Raises PolicyError where a rule names a Docker network that the host does not have.
     """
-    _check_networks(policy, state)
+    # Whoever sits behind a bridge with a network card in it is no container: such a bridge counts as outside.
+    own = [name for name in state.networks.values() if name not in state.shared_bridges]
+    _check_host(policy, state, own)
     by_target: dict[str, list[Entry]] = {}
     for rule in policy.rules:
         target = "containers_to_host" if rule.target == "host" and rule.networks else rule.target
@@ -279,8 +300,6 @@ def compile_policy(policy: Policy, state: HostState, table: str = TABLE, carry: 
         if rule.target in ("host", "published") and not rule.networks
         for entry in _entries(rule, state.networks)
     ]
-    # Whoever sits behind a bridge with a network card in it is no container: such a bridge counts as outside.
-    own = [name for name in state.networks.values() if name not in state.shared_bridges]
     bridges, foreign = _interfaces.bridge_sets(policy.bridges, own, state.interfaces)
     if not state.docker_known:
         foreign = ()

@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dial:
-    """A new connection from outside to one of the host's own addresses."""
+    """A new connection from outside, to one of the host's own addresses unless something else is said."""
 
     source: str
     destination: str
@@ -99,6 +99,19 @@ def decide(policy: Policy, dial: Dial, published: bool | None = None) -> Decisio
             return Decision("drop", f"no rule to: published ({first.path} is to: host)")
         first = second
     return Decision(first.action, first.path, first.limit is not None)
+
+
+def decide_routed(policy: Policy, dial: Dial, leaving: str) -> Decision:
+    """Say what happens to a connection that the host forwards from outside to outside, by the interface `leaving`."""
+    if policy.outside_interfaces and dial.interface is not None:
+        if not any(matches(pattern, dial.interface) for pattern in policy.outside_interfaces):
+            return Decision("accept", f"interface {dial.interface} is not in docker_firewall_outside_interfaces")
+    for rule in policy.rules:
+        if rule.target != "routed" or not _rule_has(rule, dial):
+            continue
+        if not rule.towards or any(_zone_has(zone, _plain(dial.destination), leaving) for zone in rule.towards):
+            return Decision(rule.action, rule.path, rule.limit is not None)
+    return Decision(policy.routed_default, "docker_firewall_routed_default")
 
 
 def _first(policy: Policy, dial: Dial, targets: tuple[str, ...]) -> Rule | None:

@@ -38,6 +38,21 @@ def overlap(one: Interval, other: Interval) -> bool:
     return one[0] <= other[1] and other[0] <= one[1]
 
 
+def common(ones: t.Sequence[Interval], others: t.Sequence[Interval]) -> tuple[Interval, ...]:
+    """Give the numbers that are in both of two lists as `merge` gives them."""
+    shared: list[Interval] = []
+    first = second = 0
+    while first < len(ones) and second < len(others):
+        one, other = ones[first], others[second]
+        if overlap(one, other):
+            shared.append((max(one[0], other[0]), min(one[1], other[1])))
+        if one[1] < other[1]:
+            first += 1
+        else:
+            second += 1
+    return tuple(shared)
+
+
 def slabs(intervals: t.Sequence[tuple[Interval, t.Any]]) -> list[tuple[Interval, list[t.Any]]]:
     """Cut overlapping intervals at each other's ends.
 

@@ -41,6 +41,8 @@ PROTOCOL_NAMES = {
 }
 
 TARGETS = ("host", "published", "egress", "routed")
+#: Those of them whose packets leave the host by an outside interface.
+LEAVING = ("egress", "routed")
 ACTIONS = ("accept", "drop", "reject")
 FAMILIES = ("ipv4", "ipv6")
 
@@ -60,7 +62,7 @@ class PolicyError(Exception):
 
 @dataclass(frozen=True)
 class Zone:
-    """Where traffic comes from.
+    """Where traffic comes from, or where it leaves for.
 
     Empty `interfaces` means any outside interface. `sources4` and `sources6` are
     intervals of addresses as integers; with both empty every address belongs to it.
@@ -92,6 +94,7 @@ class Rule:
 
     `zones` holds the zones of an outside rule, `networks` those of a container rule
     (`containers` or names of Docker networks); exactly one of the two is filled.
+    `towards` holds the zones that packets leave for; empty, it does not matter which.
     `ports` None means every port; `protocols` None means every protocol.
     """
 
@@ -100,6 +103,7 @@ class Rule:
     action: str
     zones: tuple[Zone, ...] = ()
     networks: tuple[str, ...] = ()
+    towards: tuple[Zone, ...] = ()
     target_network: str | None = None
     protocols: tuple[str, ...] | None = ("tcp",)
     ports: tuple[Interval, ...] | None = None

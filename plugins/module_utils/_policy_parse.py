@@ -18,6 +18,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy i
     ACTIONS,
     CONTAINERS,
     FAMILIES,
+    LEAVING,
     NETWORK_PREFIX,
     OTHER_PROTOCOLS,
     OUTSIDE,
@@ -29,6 +30,10 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy i
     PolicyError,
     Rule,
     Zone,
+)
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_sense import (
+    contradictions,
+    unmatched,
 )
 
 if t.TYPE_CHECKING:
@@ -51,6 +56,7 @@ ZONE_KEYS = ("interfaces", "sources", "comment")
 RULE_KEYS = (
     "from",
     "to",
+    "towards",
     "ports",
     "protocol",
     "action",
@@ -160,6 +166,7 @@ def _zone(name: str, value: t.Any, path: str, errors: _Errors) -> Zone | None:
     if not isinstance(value, dict):
         errors.add(path, f"a zone is a mapping with the keys {_one_of(ZONE_KEYS)}")
         return None
+    before = len(errors.found)
     for key in value:
         if key not in ZONE_KEYS:
             errors.add(f"{path}.{key}", f"unknown key; accepted are {_one_of(ZONE_KEYS)}")
@@ -168,7 +175,7 @@ def _zone(name: str, value: t.Any, path: str, errors: _Errors) -> Zone | None:
         return None
     interfaces = _interfaces(value.get("interfaces"), f"{path}.interfaces", errors)
     sources4, sources6 = _addresses(value.get("sources"), f"{path}.sources", errors)
-    return Zone(name, interfaces, sources4, sources6)
+    return Zone(name, interfaces, sources4, sources6) if len(errors.found) == before else None
 
 
 def _zones(value: t.Any, errors: _Errors) -> dict[str, Zone]:
@@ -308,6 +315,29 @@ def _origins(
     return tuple(found), tuple(sorted(set(networks)))
 
 
+def _towards(
+    value: t.Any, target: str | None, zones: dict[str, Zone], path: str, errors: _Errors
+) -> tuple[Zone, ...]:
+    """Read a rule's `towards`: zones that its packets leave for."""
+    if value is None:
+        return ()
+    if target is not None and target not in LEAVING:
+        accepted = " and ".join(f"to: {name}" for name in sorted(LEAVING, reverse=True))
+        errors.add(path, f"it says by which way packets leave the host and is accepted with {accepted}, not with to: {target}")
+    found: list[Zone] = []
+    for position, item in enumerate(_listed(value)):
+        where = f"{path}[{position}]" if isinstance(value, (list, tuple)) else path
+        if isinstance(item, str) and item in zones:
+            found.append(zones[item])
+        elif isinstance(item, str) and (item == CONTAINERS or item.startswith(NETWORK_PREFIX)):
+            errors.add(where, f"{_shown(item)} is no zone; what reaches containers is to: {NETWORK_PREFIX}NAME or to: published")
+        else:
+            errors.add(where, f"unknown zone {_shown(item)}; known are {_one_of(sorted(zones))}")
+    if not _listed(value):
+        errors.add(path, f"the list is empty; leave it out for {OUTSIDE}")
+    return tuple(found)
+
+
 def _text(value: t.Any, pattern: t.Pattern[str], path: str, accepted: str, errors: _Errors) -> str | None:
     if value is None:
         return None
@@ -347,6 +377,7 @@ def _rule(index: int, value: t.Any, zones: dict[str, Zone], errors: _Errors) -> 
     target = _target(value.get("to"), f"{path}.to", errors)
     kind = target[0] if target else None
     from_zones, networks = _origins(value.get("from"), kind, zones, f"{path}.from", errors)
+    towards = _towards(value.get("towards"), kind, zones, f"{path}.towards", errors)
     family = value.get("family")
     if family is not None:
         family = _word(family, FAMILIES, FAMILIES[0], f"{path}.family", errors)
@@ -373,6 +404,7 @@ def _rule(index: int, value: t.Any, zones: dict[str, Zone], errors: _Errors) -> 
         action=action,
         zones=from_zones,
         networks=networks,
+        towards=towards,
         target_network=target[1] if target else None,
         protocols=protocols,
         ports=ports,
@@ -383,55 +415,11 @@ def _rule(index: int, value: t.Any, zones: dict[str, Zone], errors: _Errors) -> 
         limit=limit,
         comment=_text(value.get("comment"), COMMENT_TEXT, f"{path}.comment", comment_accepted, errors),
     )
-    return rule if len(errors.found) == before else None
-
-
-def _same_place(one: Rule, other: Rule) -> bool:
-    """Tell whether two rules speak of the same traffic but for ports and protocols."""
-    if one.target != other.target or one.target_network != other.target_network:
-        return False
-    if one.family is not None and other.family is not None and one.family != other.family:
-        return False
-    if (one.destinations4, one.destinations6) != (other.destinations4, other.destinations6):
-        return False
-    zones = {zone.name for zone in one.zones} & {zone.name for zone in other.zones}
-    return bool(zones or set(one.networks) & set(other.networks))
-
-
-def _shared_port(one: Rule, other: Rule) -> str | None:
-    """Name a protocol and port that both rules cover."""
-    if one.protocols is None or other.protocols is None:
-        names = one.protocols or other.protocols or ("any",)
-    else:
-        names = tuple(name for name in one.protocols if name in other.protocols)
-    if not names:
+    if len(errors.found) != before:
         return None
-    everything = ((0, _intervals.MAX_PORT),)
-    for mine in one.ports or everything:
-        for theirs in other.ports or everything:
-            if _intervals.overlap(mine, theirs):
-                if one.ports is None and other.ports is None:
-                    return f"protocol {names[0]}"
-                shared = (max(mine[0], theirs[0]), min(mine[1], theirs[1]))
-                return f"{names[0]} port {_intervals.number_text(shared)}"
-    return None
-
-
-def _contradictions(rules: t.Sequence[Rule], errors: _Errors) -> None:
-    """Report every port that the same zone is both allowed and denied."""
-    denials = [rule for rule in rules if rule.action != "accept"]
-    for denied in denials:
-        for allowed in rules:
-            if allowed.action != "accept" or not _same_place(denied, allowed):
-                continue
-            shared = _shared_port(denied, allowed)
-            if shared is not None:
-                first, second = sorted((denied, allowed), key=lambda rule: rule.index)
-                errors.add(
-                    second.path,
-                    f"{shared} is said to {second.action} here and to {first.action} in {first.path}"
-                    " for the same zone and target; keep one of them",
-                )
+    for place, sentence in unmatched(rule):
+        errors.add(place, sentence)
+    return rule
 
 
 def _boolean(value: t.Any, default: bool, path: str, errors: _Errors) -> bool:
@@ -457,7 +445,8 @@ def parse(variables: dict[str, t.Any]) -> Policy:
     else:
         read = [_rule(index, item, zones, errors) for index, item in enumerate(value or [])]
         rules = [rule for rule in read if rule is not None]
-    _contradictions(rules, errors)
+    for place, sentence in contradictions(rules):
+        errors.add(place, sentence)
     two = ("accept", "drop")
     three = ("accept", "drop", "reject")
     policy = Policy(

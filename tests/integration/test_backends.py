@@ -71,6 +71,7 @@ OF_CONTAINERS = (("tcp", 80), ("udp", UDP), ("tcp", TCP_ECHO))
 OF_NEIGHBOURS = (("udp", UDP), ("tcp", TCP_ECHO))
 
 SECOND_NETWORK = [f"{SECOND.prefix4}.0/24", f"{SECOND.prefix6}::/64"]
+VLANS = ("vlan10", "vlan20", "vlan30")
 ZONES = {
     "office": {"sources": [LAN.address4(OFFICE), LAN.address6(OFFICE)]},
     "desks": {
@@ -80,6 +81,11 @@ ZONES = {
         ]
     },
     "branch": {"interfaces": ["eth1"], "sources": SECOND_NETWORK},
+    "uplink": {"interfaces": ["eth0"]},
+    "second": {"interfaces": ["eth1"]},
+    "elsewhere": {"interfaces": ["eth0"], "sources": SECOND_NETWORK},
+    # Not there: with so many pairs of interfaces, their names are looked up in a set.
+    **{name: {"interfaces": [name]} for name in VLANS},
 }
 RULES: list[dict[str, t.Any]] = [
     {"to": "host", "ports": [22]},
@@ -95,8 +101,10 @@ RULES: list[dict[str, t.Any]] = [
     {"from": "containers", "to": "egress", "ports": [INTERNET_HTTP], "action": "reject"},
 ]
 EXCEPTIONS: list[dict[str, t.Any]] = [
-    {"from": "office", "to": "routed", "ports": [TCP_ECHO], "destination": SECOND_NETWORK},
-    {"from": "branch", "to": "routed", "ports": [UDP], "protocol": "udp"},
+    {"to": "routed", "towards": "elsewhere", "protocol": "any"},
+    {"from": "office", "to": "routed", "towards": "branch", "ports": [TCP_ECHO]},
+    {"from": ["second", *VLANS], "to": "routed", "towards": "uplink", "ports": [UDP], "protocol": "udp"},
+    {"from": "containers", "to": "egress", "towards": "branch", "protocol": "any", "action": "drop"},
 ]
 
 #: Who dials, over what, which of the host's, the container's or a neighbour's addresses, and which port.
@@ -295,13 +303,16 @@ def test_every_dial_ends_as_the_policy_says_on_either_backend(story: Story, name
     assert story.table[name] == {**decided(host), **TO_CONTAINERS, **NAMED}
     assert story.table[name] == story.table[SUITES[-1]]
     assert set(story.table[name].values()) == {"open", "timeout", "refused"}
+    assert "iifname . oifname . meta l4proto . th dport @routed" in own_table(host)
 
 
 @each_host
 def test_what_containers_start_is_decided_alike(story: Story, name: str) -> None:
-    internet = [target("tcp", INTERNET4, INTERNET_HTTP), target("udp", INTERNET4, INTERNET_UDP)]
-    results = from_container(story.host(name), "web", internet)
-    assert [entry["result"] for entry in results] == ["refused", "open"]
+    tried = [target("tcp", INTERNET4, INTERNET_HTTP), target("udp", INTERNET4, INTERNET_UDP)]
+    places = named(story.host(name))
+    tried += [target("tcp", places[f"{peer} v4"], TCP_ECHO) for peer in ("office", "branch")]
+    results = from_container(story.host(name), "web", tried)
+    assert [entry["result"] for entry in results] == ["refused", "open", "open", "timeout"]
 
 
 @each_backend

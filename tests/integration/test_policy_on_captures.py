@@ -189,14 +189,16 @@ def test_random_policies_hold_on_top_of_docker(scene: Scene, capsys: pytest.Capt
 POLICY = {
     "zones": {
         "office": {"sources": ["198.51.100.64/26", "2001:db8::66"]},
-        "router": {"interfaces": ["src_if"]},
+        "src": {"interfaces": ["src_if"]},
+        "dst": {"interfaces": ["dst_if"]},
     },
     "rules": [
         {"to": "published", "ports": [8080, 8081]},
         {"from": "office", "to": "network:routed", "ports": [80]},
         {"from": "office", "to": "network:unprot", "ports": [81]},
         {"from": "office", "to": "network:back", "ports": [80]},
-        {"from": "router", "to": "routed", "protocol": "any"},
+        # iptables -I DOCKER-USER -i src_if -o dst_if -j ACCEPT
+        {"from": "src", "to": "routed", "towards": "dst", "protocol": "any"},
         {"from": "containers", "to": "egress", "ports": [443], "action": "reject"},
     ],
 }
@@ -219,6 +221,7 @@ LISTED = (
     (True, "accept", Flow(SRC, "192.0.2.10", "192.0.2.200", "tcp", 80)),
     (True, "accept", Flow(SRC, "2001:db8:5::10", "2001:db8:6::200", "icmp", 0)),
     (True, "drop", Flow(DST, "192.0.2.200", "192.0.2.10", "tcp", 80)),
+    (True, "drop", Flow(SRC, "192.0.2.10", "198.51.100.50", "tcp", 80)),
     (True, "drop", Flow(LAN, "198.51.100.50", "192.0.2.200", "udp", 80)),
     (True, "accept", Flow("unpub-0", "172.20.0.3", "198.51.100.50", "tcp", 80)),
     (True, "accept", Flow("unpub-0", "fd00:20::3", "2001:db8::50", "udp", 80)),

@@ -4,8 +4,9 @@
 
 """Random policies, compiled and loaded into a kernel, against what decide() says of random connections.
 
-Everything happens in three namespaces made for the test: a client with two interfaces, a host that publishes ports
-of a container behind a bridge the way Docker does, and that container. BULKHEAD_SEED repeats a run.
+Everything happens in namespaces made for the test: a client with two interfaces, a host that publishes ports of a
+container behind a bridge the way Docker does, that container, and servers that the host forwards to by two more
+interfaces. BULKHEAD_SEED repeats a run.
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _blocks
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compile import HostState, compile_policy
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._decide import Dial, decide
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._decide import (
+    Decision,
+    Dial,
+    decide,
+    decide_routed,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_text import replace_script
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy import Policy, PolicyError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import parse
@@ -33,6 +40,9 @@ POLICIES = 40
 DIALS = 40
 QUICK, PATIENT = 0.3, 3.0
 LINKS = {"lan0": ("192.0.2.", "2001:db8:1::"), "wan0": ("198.51.100.", "2001:db8:2::")}
+#: Where the host forwards to, and the last parts of the servers' addresses there.
+BEYOND = {"dmz0": ("203.0.113.", "2001:db8:3::"), "far0": ("203.0.114.", "2001:db8:4::")}
+SERVERS = (2, 9, 70)
 CLIENTS = (2, 3, 9, 70)
 #: The host's addresses; every one is dialled from both sides.
 HOST = ("192.0.2.1", "192.0.2.5", "198.51.100.1", "2001:db8:1::1", "2001:db8:1::5", "2001:db8:2::1")
@@ -106,7 +116,7 @@ class World:
     """Client, host and container."""
 
     def __init__(self) -> None:
-        self.client, self.host, self.container = Room(), Room(), Room()
+        self.client, self.host, self.container, self.beyond = Room(), Room(), Room(), Room()
         self.source_port = 20000
         self.wire()
         self.dialer = self.client.helper("dial")
@@ -142,6 +152,20 @@ class World:
                 f"route add default via {prefix4}1 dev {inner} metric {metric}",
                 f"route add ::/0 via {prefix6}1 dev {inner} metric {metric}",
             )
+        for name, (prefix4, prefix6) in BEYOND.items():
+            inner = f"s-{name}"
+            host.ip(
+                f"link add {name} type veth peer name {inner} netns {self.beyond.holder.pid}",
+                f"link set {name} up",
+                f"address add {prefix4}1/24 dev {name}",
+                f"address add {prefix6}1/64 dev {name} nodad",
+            )
+            self.beyond.ip(
+                f"link set {inner} up",
+                *[f"address add {prefix4}{last}/24 dev {inner}" for last in SERVERS],
+                *[f"address add {prefix6}{last}/64 dev {inner} nodad" for last in SERVERS],
+            )
+        self.beyond.ip("route add default via 203.0.113.1", "route add ::/0 via 2001:db8:3::1")
         host.ip(
             "link add br-web type bridge forward_delay 0",
             f"link add v-web type veth peer name eth0 netns {self.container.holder.pid}",
@@ -161,6 +185,10 @@ class World:
         host.serve([(address, protocol, port) for address in HOST for protocol, port in LISTENING])
         self.container.serve(
             [(address, protocol, port) for address in CONTAINER for (protocol, _dialled), port in PUBLISHED.items()]
+        )
+
+        self.beyond.serve(
+            [(f"{prefix}{last}", *port) for both in BEYOND.values() for prefix in both for last in SERVERS for port in LISTENING]
         )
 
     def load(self, text: str | None) -> None:
@@ -184,7 +212,7 @@ class World:
         return json.loads(ask(self.dialer, {"dials": asked, "timeout": timeout}))
 
     def close(self) -> None:
-        for room in (self.client, self.host, self.container):
+        for room in (self.client, self.host, self.container, self.beyond):
             room.close()
 
 
@@ -208,6 +236,11 @@ DESTINATIONS = (
     "2001:db8:1::/126",
     "2001:db8:2::/64",
 )
+#: What zones and destinations beyond the host are made of.
+PLACES = (
+    "203.0.113.2", "203.0.113.0/24", "203.0.113.3-203.0.114.9", "203.0.114.64/26", "203.0.112.0/22", "2001:db8:3::2",
+    "2001:db8:3::/64", "2001:db8:4::/125", "2001:db8:3::9-2001:db8:4::9", "2001:db8::/32",
+)  # fmt: skip
 PORTS = (22, 80, 443, 5000, 53, 8080, 8081, 8443, 5353, "1-1024", "5000-9000", "8080-8081", "8000-8080", "1-65535")
 PROTOCOLS = ("tcp", "tcp", "udp", ["tcp", "udp"], ["tcp", "icmp"], "6", "17")
 
@@ -296,11 +329,28 @@ def test_everything_answers_without_a_table(world: World) -> None:
     assert [one for one, outcome in zip(silent, world.dial(silent, PATIENT)) if outcome != "open"] == []
 
 
-def test_the_kernel_does_what_the_policy_says(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def differences(world: World, dials: list[Dial], said: list[Decision]) -> list[str]:
+    """Dial all of them, and tell what came out otherwise than was said."""
+    found = world.dial(dials)
+    wrong = [place for place, one in enumerate(said) if EXPECTED[one.verdict] != found[place]]
+    # A busy machine may answer late; what is wrong stays wrong when it gets more time.
+    again = dict(zip(wrong, world.dial([dials[place] for place in wrong], PATIENT))) if wrong else {}
+    return [
+        f"{dials[place]}: {outcome}, but {said[place]}"
+        for place, outcome in again.items()
+        if EXPECTED[said[place].verdict] != outcome
+    ]
+
+
+def begin(capsys: pytest.CaptureFixture[str]) -> tuple[int, random.Random]:
     seed = int(os.environ.get("BULKHEAD_SEED") or random.SystemRandom().randrange(10**9))
     with capsys.disabled():
         print(f"\n  BULKHEAD_SEED={seed}: {POLICIES} policies, {DIALS} connections each", flush=True)
-    random_ = random.Random(seed)
+    return seed, random.Random(seed)
+
+
+def test_the_kernel_does_what_the_policy_says(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    seed, random_ = begin(capsys)
     seen: Counter[str] = Counter()
     for number in range(POLICIES):
         variables, policy = random_policy(random_)
@@ -308,17 +358,77 @@ def test_the_kernel_does_what_the_policy_says(world: World, capsys: pytest.Captu
         world.load(text)
         dials = [random_dial(random_) for _rest in range(DIALS)]
         said = [decide(policy, one, published=(one.protocol, one.port) in PUBLISHED) for one in dials]
-        found = world.dial(dials)
-        wrong = [place for place in range(DIALS) if EXPECTED[said[place].verdict] != found[place]]
-        # A busy machine may answer late; what is wrong stays wrong when it gets more time.
-        again = dict(zip(wrong, world.dial([dials[place] for place in wrong], PATIENT))) if wrong else {}
-        differ = [
-            f"{dials[place]}: {outcome}, but {said[place]}"
-            for place, outcome in again.items()
-            if EXPECTED[said[place].verdict] != outcome
-        ]
+        differ = differences(world, dials, said)
         assert not differ, "\n".join(
             [f"BULKHEAD_SEED={seed}, policy {number}:", *differ, json.dumps(variables, indent=1), text]
         )
         seen.update(decision.verdict for decision in said)
     assert min(seen[verdict] for verdict in EXPECTED) > POLICIES * DIALS // 100, seen
+
+
+def random_way_zone(random_: random.Random) -> dict[str, t.Any]:
+    """A zone that packets come from, leave for, or both; most have names only, which a set can hold."""
+    zone: dict[str, t.Any] = {}
+    if random_.random() < 0.75:
+        zone["interfaces"] = some(random_, (*LINKS, *BEYOND, *LINKS, *BEYOND, "lan*", "d*", "ppp*"), 2)
+    if not zone or random_.random() < 0.3:
+        zone["sources"] = some(random_, random_.choice((SOURCES, PLACES, SOURCES + PLACES)), 4)
+    return zone
+
+
+def random_way(random_: random.Random, zones: list[str]) -> dict[str, t.Any]:
+    rule = {**random_rule(random_, zones), "to": "routed"}
+    rule.pop("destination", None)
+    if random_.random() < 0.8:
+        rule["towards"] = some(random_, [*zones, "outside"] if random_.random() < 0.2 else zones, 3)
+    if "family" not in rule and random_.random() < 0.3:
+        rule["destination"] = some(random_, PLACES, 3)
+    return rule
+
+
+def random_router(random_: random.Random) -> tuple[dict[str, t.Any], Policy]:
+    """Make a policy about forwarded traffic that is accepted."""
+    while True:
+        zones = {f"z{number}": random_way_zone(random_) for number in range(random_.randint(3, 7))}
+        variables = {
+            "zones": zones,
+            "rules": [random_way(random_, list(zones)) for _rest in range(random_.randint(1, 9))],
+            "routed_default": random_.choice(("drop", "drop", "accept")),
+        }
+        try:
+            return variables, parse(variables)
+        except PolicyError:
+            continue
+
+
+def random_passage(random_: random.Random) -> tuple[Dial, str]:
+    interface, leaving = random_.choice(list(LINKS)), random_.choice(list(BEYOND))
+    version = random_.choice((0, 1))
+    source = f"{LINKS[interface][version]}{random_.choice(CLIENTS)}"
+    destination = f"{BEYOND[leaving][version]}{random_.choice(SERVERS)}"
+    return Dial(source, destination, *random_.choice(LISTENING), interface), leaving
+
+
+def test_the_kernel_forwards_what_the_policy_says(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From zone to zone; names of interfaces are looked up in sets for every second policy wherever they can be."""
+    seed, random_ = begin(capsys)
+    seen: Counter[str] = Counter()
+    named = 0
+    for number in range(POLICIES):
+        variables, policy = random_router(random_)
+        monkeypatch.setattr(_blocks, "MANY_PAIRS", 1 if number % 2 else _blocks.MANY_PAIRS)
+        text = compiled(policy)
+        monkeypatch.undo()
+        named += "type ifname . " in text
+        world.load(text)
+        passages = [random_passage(random_) for _rest in range(DIALS)]
+        said = [decide_routed(policy, one, leaving) for one, leaving in passages]
+        differ = differences(world, [one for one, _leaving in passages], said)
+        assert not differ, "\n".join(
+            [f"BULKHEAD_SEED={seed}, policy {number}:", *differ, json.dumps(variables, indent=1), text]
+        )
+        seen.update(decision.verdict for decision in said)
+    assert min(seen[verdict] for verdict in EXPECTED) > POLICIES * DIALS // 100, seen
+    assert named > POLICIES // 4, f"{named} policies had names of interfaces in sets"

@@ -139,6 +139,69 @@ def test_ten_thousand_entries_are_a_handful_of_rules() -> None:
     assert sum(len(chain.rules) for chain in ruleset.chains) < 60
 
 
+def routed(variables: dict[str, t.Any]) -> tuple[list[str], Ruleset]:
+    ruleset = compile_policy(parse(variables), STATE)
+    return next(chain.rules for chain in ruleset.chains if chain.name == "routed"), ruleset
+
+
+def test_ten_thousand_pairs_of_interfaces_are_one_lookup() -> None:
+    zones = {f"z{number}": {"interfaces": [f"vlan{number}"]} for number in range(100)}
+    pairs = [{"from": one, "to": "routed", "towards": list(zones), "ports": 22} for one in zones]
+    rules, ruleset = routed({"zones": zones, "rules": pairs})
+    assert len(rules) == 2
+    assert rules[0].startswith("iifname . oifname . meta l4proto . th dport @routed_interfaces accept")
+    assert max(len(item.elements) for item in ruleset.sets) == 10000
+
+
+def test_ten_thousand_addresses_behind_one_interface_are_one_lookup() -> None:
+    sources = [f"10.{number // 250}.{number % 250}.0/25" for number in range(1000)]
+    zones = {"many": {"sources": sources}, "dmz": {"interfaces": ["eth2"], "sources": ["192.0.2.0/24"]}}
+    rule = {"from": "many", "to": "routed", "towards": "dmz", "ports": list(range(1000, 1020, 2))}
+    rules, ruleset = routed({"zones": zones, "rules": [rule]})
+    assert len(rules) == 2
+    assert rules[0].startswith('oifname "eth2" ip saddr . ip daddr . meta l4proto . th dport @routed_v4_to_address accept')
+    assert max(len(item.elements) for item in ruleset.sets) == 10000
+
+
+@pytest.mark.parametrize(
+    ("zones", "most", "written"),
+    [
+        # Three pairs, or patterns: a rule for each reads better, or is all that there is.
+        ({f"z{number}": {"interfaces": [f"eth{number}"]} for number in range(3)}, 4, 'iifname "eth0" oifname "eth0" '),
+        ({f"z{number}": {"interfaces": [f"eth{number}*"]} for number in range(4)}, 17, 'iifname "eth0*" oifname "eth0*" '),
+        # Two names, two IPv6 addresses and a port are longer than what the kernel looks up.
+        (
+            {f"z{number}": {"interfaces": [f"eth{number}"], "sources": ["2001:db8::/64"]} for number in range(4)},
+            17,
+            'iifname "eth0" oifname "eth0" ip6 saddr . ip6 daddr ',
+        ),
+    ],
+)
+def test_pairs_of_interfaces_that_have_a_rule_each(zones: dict[str, t.Any], most: int, written: str) -> None:
+    pairs = [{"from": one, "to": "routed", "towards": one, "ports": 22} for one in zones]
+    if most > 4:
+        pairs = [{**pair, "towards": list(zones)} for pair in pairs]
+    rules, _ruleset = routed({"zones": zones, "rules": pairs})
+    assert (len(rules), rules[0][: len(written)]) == (most, written)
+
+
+def test_a_zone_of_docker_bridges_is_no_way_out() -> None:
+    """All mistakes about the host at once; a bridge that a network card is in too is a way out."""
+    variables = {
+        "zones": {"web": {"interfaces": ["br-web"]}, "some": {"interfaces": ["br-web", "eth0"]}},
+        "rules": [{"to": "routed", "towards": ["some", "web"]}, {"to": "network:db"}],
+    }
+    with pytest.raises(PolicyError) as caught:
+        compile_policy(parse(variables), STATE)
+    assert caught.value.errors == [
+        "docker_firewall_rules[0].towards: the zone 'web' has no interfaces but bridges of Docker's (br-web); accepted"
+        " are others, what reaches containers is to: network:NAME",
+        "docker_firewall_rules[1].to: network 'db' is unknown, Docker has no such bridge network; known are web",
+    ]
+    state = HostState(networks={"web": "br-web"}, interfaces=STATE.interfaces, shared_bridges=("br-web",))
+    assert compile_policy(parse({**variables, "rules": variables["rules"][:1]}), state).chains
+
+
 @pytest.mark.parametrize(
     ("rule", "known", "message"),
     [

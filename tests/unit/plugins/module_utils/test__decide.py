@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._decide import Dial, decide
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._decide import Dial, decide, decide_routed
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import parse
 
 ZONES = {"lan": {"interfaces": ["eth1"]}, "v4": {"sources": ["192.0.2.0/24"]}}
@@ -70,3 +70,24 @@ def test_an_unknown_interface_is_in_every_zone() -> None:
     policy = parse({"zones": ZONES, "rules": [{**SSH, "from": "lan"}]})
     assert decide(policy, Dial("192.0.2.9", "198.51.100.1", "tcp", 22)).verdict == "accept"
     assert decide(policy, Dial("192.0.2.9", "198.51.100.1", "tcp", 22, "eth0")).verdict == "drop"
+
+
+@pytest.mark.parametrize(
+    ("rule", "leaving", "verdict", "reason"),
+    [
+        ({"towards": "lan"}, "eth1", "accept", R.format(0)),
+        ({"towards": "lan"}, "eth0", "drop", "docker_firewall_routed_default"),
+        ({"towards": "v4"}, "eth0", "drop", "docker_firewall_routed_default"),
+        ({"towards": ["v4", "outside"]}, "eth0", "accept", R.format(0)),
+        ({"towards": "there"}, "eth1", "accept", R.format(0)),
+        ({"towards": "there"}, "eth0", "drop", "docker_firewall_routed_default"),
+        ({"towards": "there", "action": "reject"}, "eth1", "reject", R.format(0)),
+        ({"towards": "lan", "to": "egress", "from": "containers"}, "eth1", "drop", "docker_firewall_routed_default"),
+        ({}, "eth1", "accept", R.format(0)),
+    ],
+)
+def test_where_forwarded_packets_leave(rule: dict[str, t.Any], leaving: str, verdict: str, reason: str) -> None:
+    zones = {**ZONES, "there": {"interfaces": ["eth1"], "sources": ["198.51.100.0/24"]}}
+    policy = parse({"zones": zones, "rules": [{"to": "routed", "ports": [22], **rule}]})
+    decision = decide_routed(policy, Dial("192.0.2.9", "198.51.100.1", "tcp", 22, "eth0"), leaving)
+    assert (decision.verdict, decision.reason) == (verdict, reason)

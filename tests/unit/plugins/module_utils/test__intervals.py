@@ -10,13 +10,14 @@ import typing as t
 import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._intervals import (
     address_text,
+    common,
     disjoint,
     merge,
     number_text,
     overlap,
     slabs,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 TOP = 7
@@ -53,6 +54,18 @@ def test_disjoint_does_not_depend_on_the_order(given_boxes: list[t.Any], random:
 def test_disjoint_of_disjoint_changes_nothing(given_boxes: list[t.Any]) -> None:
     once = disjoint(given_boxes)
     assert disjoint(once) == once
+
+
+@given(st.lists(interval()), st.lists(interval()))
+@example([(0, 5)], [(1, 1), (3, 3)])
+@example([(1, 1), (3, 3)], [(0, 5)])
+def test_common(ones: list[tuple[int, int]], others: list[tuple[int, int]]) -> None:
+    def numbers(intervals: t.Iterable[tuple[int, int]]) -> set[int]:
+        return {number for low, high in intervals for number in range(low, high + 1)}
+
+    shared = common(merge(ones), merge(others))
+    assert numbers(shared) == numbers(ones) & numbers(others)
+    assert list(shared) == sorted(set(shared))
 
 
 @given(st.lists(interval()))

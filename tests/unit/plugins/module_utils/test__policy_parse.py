@@ -19,7 +19,7 @@ Z = "docker_firewall_zones"
 PORT = "accepted are 1 to 65535, or a range such as '8000-8010'"
 ADDRESS = "accepted are an address, a prefix such as 192.0.2.0/24, or a range such as 192.0.2.10-192.0.2.20"
 TARGET = "accepted are host, published, egress, routed, or network:NAME for a Docker network"
-KEYS = "from, to, ports, protocol, action, destination, family, log, limit, burst, comment"
+KEYS = "from, to, towards, ports, protocol, action, destination, family, log, limit, burst, comment"
 PROTOCOL = (
     "accepted are tcp, udp, sctp, dccp, udplite, icmp, ipv6-icmp, igmp, gre, esp, ah, vrrp, ospf, ipip,"
     " a number from 0 to 255, or any"
@@ -28,6 +28,8 @@ INTERFACE = "is not an interface name; accepted are up to 15 characters such as 
 COMMENT = "accepted are up to 100 characters without quotes, backslashes and control characters"
 LOG = "accepted are true, false, or a prefix of at most 60 letters, digits, blanks and ._,:;()[]/+=-"
 RATE = "is not a rate; accepted is a number and one of second, minute, hour, day, such as '20/minute'"
+LEAVES = "it says by which way packets leave the host and is accepted with to: routed and to: egress"
+INWARDS = "what reaches containers is to: network:NAME or to: published"
 NETWORK = "is not a name Docker gives to a network"
 
 
@@ -93,6 +95,14 @@ BAD_RULES: list[tuple[t.Any, str]] = [
     ({"to": "host", "comment": "\ud800"}, f"{R}.comment: '\ud800' is not accepted; {COMMENT}"),
     ({"to": "host", "port": 22}, f"{R}.port: unknown key; accepted are {KEYS}"),
     ({"to": "host", 5: 22}, f"{R}.5: unknown key; accepted are {KEYS}"),
+    ({"to": "host", "towards": "outside"}, f"{R}.towards: {LEAVES}, not with to: host"),
+    ({"to": "published", "towards": ["outside"]}, f"{R}.towards: {LEAVES}, not with to: published"),
+    ({"to": "network:web", "towards": "outside"}, f"{R}.towards: {LEAVES}, not with to: network"),
+    ({"to": "routed", "towards": "lan"}, f"{R}.towards: unknown zone 'lan'; known are outside"),
+    ({"to": "egress", "towards": ["outside", 7]}, f"{R}.towards[1]: unknown zone '7'; known are outside"),
+    ({"to": "routed", "towards": ["containers"]}, f"{R}.towards[0]: 'containers' is no zone; {INWARDS}"),
+    ({"to": "routed", "towards": "network:web"}, f"{R}.towards: 'network:web' is no zone; {INWARDS}"),
+    ({"to": "routed", "towards": []}, f"{R}.towards: the list is empty; leave it out for outside"),
     ("host", f"{R}: a rule is a mapping with the keys {KEYS}"),
     (None, f"{R}: a rule is a mapping with the keys {KEYS}"),
 ]  # fmt: skip
@@ -133,6 +143,7 @@ def test_a_bad_variable(variables: t.Any, message: str) -> None:
 
 
 ACCEPT = {"to": "published", "ports": ["80-90"]}
+ROUTED = {"to": "routed", "ports": [22]}
 
 
 def contradiction(place: str, second: str, first: str) -> list[str]:
@@ -160,6 +171,13 @@ def contradiction(place: str, second: str, first: str) -> list[str]:
         (ACCEPT, {**ACCEPT, "action": "drop", "from": "lan"}, []),
         (ACCEPT, {**ACCEPT, "action": "drop", "destination": "192.0.2.1"}, []),
         ({**ACCEPT, "family": "ipv4"}, {**ACCEPT, "action": "drop", "family": "ipv6"}, []),
+        (ROUTED, {**ROUTED, "action": "drop", "towards": "lan"}, []),
+        (
+            {**ROUTED, "towards": ["outside", "lan"]},
+            {**ROUTED, "action": "drop", "towards": "lan"},
+            contradiction("tcp port 22", "drop", "accept"),
+        ),
+        (ROUTED, {**ROUTED, "action": "drop", "towards": "outside"}, contradiction("tcp port 22", "drop", "accept")),
     ],
 )
 def test_allowed_and_denied(one: t.Any, other: t.Any, found: list[str]) -> None:
@@ -168,6 +186,60 @@ def test_allowed_and_denied(one: t.Any, other: t.Any, found: list[str]) -> None:
         assert errors(variables) == found
     else:
         assert len(parse(variables).rules) == 2
+
+
+def no_addresses(zone: str, family: str) -> str:
+    return (
+        f"the zone '{zone}' has no {family} addresses, and the rule is about {family} only;"
+        f" accepted are zones with {family} addresses, or with interfaces and no addresses"
+    )
+
+
+APART = (
+    "no address in the rule's destination is one of the zone '{}'; accepted are a destination in its sources,"
+    " or none for all of them"
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ({"towards": "four", "family": "ipv6"}, [no_addresses("four", "IPv6")]),
+        ({"towards": "four", "destination": "::1"}, [no_addresses("four", "IPv6")]),
+        ({"towards": "six", "from": ["lan4", "four"]}, [no_addresses("six", "IPv4")]),
+        ({"towards": ["lan", "six", "lan4"], "from": "six"}, [no_addresses("lan4", "IPv4").replace("IPv4", "IPv6")]),
+        ({"towards": "four", "destination": ["198.51.100.1", "::1"]}, [APART.format("four")]),
+        ({"towards": ["four", "six"], "destination": "198.51.100.1"}, [APART.format("four"), no_addresses("six", "IPv4")]),
+        ({"towards": "both", "destination": ["198.51.100.1", "2001:db8::/32"]}, []),
+        ({"towards": ["four", "six"], "from": "both"}, []),
+        ({"towards": "outside", "family": "ipv6"}, []),
+        ({"towards": "lan", "destination": "198.51.100.1"}, []),
+        ({"towards": "four", "from": "four"}, []),
+    ],
+)
+def test_a_zone_that_no_packet_can_leave_for(rule: t.Any, found: list[str]) -> None:
+    zones = {
+        "lan": {"interfaces": ["eth1"]},
+        "lan4": {"interfaces": ["eth1"], "sources": ["192.0.2.0/24"]},
+        "four": {"sources": ["192.0.2.0/24"]},
+        "six": {"sources": ["2001:db8::/64"]},
+        "both": {"sources": ["192.0.2.0/24", "2001:db8::/64"]},
+    }
+    variables = {"zones": zones, "rules": [{"to": "routed", **rule}]}
+    if found:
+        assert errors(variables) == [f"{R}.towards: {sentence}" for sentence in found]
+    else:
+        assert [zone.name for zone in parse(variables).rules[0].towards] == [*_policy_parse._listed(rule["towards"])]
+
+
+def test_a_zone_with_mistakes_is_reported_once() -> None:
+    variables = {
+        "zones": {"dmz": {"sources": ["192.0.2.0/24", "2001:db8::1/64"]}},
+        "rules": [{"to": "routed", "towards": "dmz", "family": "ipv6"}],
+    }
+    assert errors(variables) == [
+        f"{Z}.dmz.sources[1]: '2001:db8::1/64' has host bits set; write 2001:db8::/64 or the single address"
+    ]
 
 
 def test_all_mistakes_at_once() -> None:
