@@ -251,7 +251,10 @@ def test_a_refusal_half_way_is_put_back(host: Host) -> None:
 
 def test_strict_forward_ports(host: Host) -> None:
     settings = {"settings": {"StrictForwardPorts": True}}
-    port = {"zones": [{"name": "public", "forward_ports": ["port=8083:proto=tcp:toport=83:toaddr=172.30.1.2"]}]}
+    # Of a forward-port only the number is looked at, not its address and not its zone, as long as that is in use.
+    work = {"name": "work", "forward_ports": ["port=8083:proto=tcp:toaddr=192.0.2.99"]}
+    unused = {"zones": [work]}
+    port = {"zones": [{**work, "sources": ["203.0.113.128/25"]}]}
     version = host.run(["firewall-cmd", "--version"]).stdout.strip()
     if tuple(int(part) for part in version.split(".")[:2]) < (2, 3):
         (result,) = policy(host, settings)
@@ -261,6 +264,8 @@ def test_strict_forward_ports(host: Host) -> None:
     published = [target("tcp", host.address4, 80), target("tcp", host.address4, 8083)]
     first, again = policy(host, settings, settings)
     assert first["reloaded"] and not again["changed"] and not again["reload_reasons"]
+    assert [item["result"] for item in host.lab.peer.probe(published)] == ["unreachable"] * 2
+    policy(host, {**settings, **unused})
     assert [item["result"] for item in host.lab.peer.probe(published)] == ["unreachable"] * 2
     policy(host, {**settings, **port})
     assert [item["result"] for item in host.lab.peer.probe(published)] == ["unreachable", "open"]
