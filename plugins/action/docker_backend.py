@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,8 @@ from ansible_collections.bulkhead.docker_nftables.plugins.action.nftables_rulese
 
 #: How many connections are tried at once.
 AT_ONCE = 32
+#: How often a port that differs is tried again.
+RETRIES = 2
 
 Target = t.Tuple[str, int]
 
@@ -58,10 +61,26 @@ class ActionModule(Confirming):
     def _address(variables: dict[str, t.Any]) -> str:
         return str(variables.get("ansible_host") or variables.get("inventory_hostname"))
 
+    def _confirm(
+        self, result: dict[str, t.Any], arguments: dict[str, t.Any], started: float, variables: dict[str, t.Any]
+    ) -> str | None:
+        """Confirm over a new connection, as for a table; it is a backend that is kept or not."""
+        problem = super()._confirm(result, arguments, started, variables)
+        if problem is None:
+            return None
+        return problem.replace("put back the table", "gone back to the backend").replace("new table", "new backend")
+
     def _probes(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> list[str]:
         """Try the probes, and what was tried before; list what did not turn out as expected."""
         failed = super()._probes(arguments, variables)
         now = try_all(list(self.before))
+        for _attempt in range(RETRIES):
+            differing = [each for each, was in self.before.items() if now[each] != was]
+            if not differing:
+                break
+            # A container that was started anew may need a moment.
+            time.sleep(1)
+            now.update(try_all(differing))
         for (address, port), was in sorted(self.before.items()):
             if now[(address, port)] != was:
                 failed.append(f"port {port} of {address} was {said(was)} and is {said(now[(address, port)])}")

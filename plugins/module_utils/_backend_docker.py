@@ -49,14 +49,23 @@ class DockerService:
         """The line that starts dockerd, as its unit has it; raises UnitError."""
         return _backend_units.exec_start(self.runner.run(["systemctl", "cat", DOCKER]).stdout)
 
-    def lend_live_restore(self, path: str) -> None:
-        """Switch live-restore on in the running daemon; its file is what it was when this returns."""
+    def lend_live_restore(self, path: str, on: bool = True) -> None:
+        """Switch live-restore on in the running daemon, or off again; its file is what it was when this returns."""
         file = DaemonFile(path, self.root)
         kept = file.switch_on()
         try:
-            self.reload(True)
+            if not on:
+                file.switch_off(kept)
+            self.reload(on)
         finally:
             file.put_back(kept)
+
+    def tidy(self) -> str | None:
+        """Take away what an earlier run was kept from: the drop-in, and live-restore in daemon.json; gives a warning."""
+        self.drop_file()
+        file = DaemonFile("", self.root)
+        kept = file.kept()
+        return None if kept is None else file.put_back(kept)
 
     def reload(self, wanted: bool) -> None:
         """Have Docker read its file again, and make sure that it took live-restore from it."""
@@ -79,11 +88,14 @@ class DockerService:
             raise DockerError(f"{_backend_units.DROP_IN} has no effect: a drop-in of docker.service that is read later")
 
     def give_file(self, path: str) -> None:
-        """From now on the running daemon reads the real file when it is reloaded, and the next one starts with it."""
+        """From now on the running daemon reads the real file when it is reloaded."""
         directory = self.root + _backend_units.DIRECTORY
         self.runner.run(["ln", "-sfn", "--", path, f"{directory}/daemon.json"])
-        _files.remove(self.root + _backend_units.DROP_IN)
-        self.runner.run(["systemctl", "daemon-reload"])
+
+    def drop_file(self) -> None:
+        """The next daemon starts with its real file, too. Not before there is no way back any more: that needs this."""
+        if _files.remove(self.root + _backend_units.DROP_IN):
+            self.runner.run(["systemctl", "daemon-reload"])
 
     def restart(self, backend: str, timeout: int) -> None:
         """Restart Docker, and wait until it has the backend and all of its rules."""

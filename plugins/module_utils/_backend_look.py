@@ -14,8 +14,9 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _backend_record, _files, _layout
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_plan import Facts
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_plan import TABLE, Facts
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_record import RecordError
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import Boot
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._daemon_config import (
     DaemonConfigError,
     Found,
@@ -48,6 +49,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_se
     describe_services,
     read_units,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable
 
 if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_look import Edges
@@ -112,6 +114,7 @@ class Look:
             legacy=tuple(_deciding(legacy)),
             layout=self._layout(),
             record=self._record(),
+            carried=self._carried(),
             kubernetes=tuple(self._kubernetes(saved)),
             saved_files=tuple(self._saved_files(services)),
             ufw_forward=self._ufw_forward() if services["ufw"]["active"] else "",
@@ -202,6 +205,11 @@ class Look:
         except RecordError as exc:
             self.trouble.append(str(exc))
             return None
+
+    def _carried(self) -> bool:
+        """Whether there is a table that carries rules of DOCKER-USER, now or at the next boot."""
+        live = OwnTable(self.runner, "inet", TABLE).live() is not None
+        return live or Boot(self.runner, self.root).saved("inet", TABLE) is not None
 
     def _kubernetes(self, saved: dict[str, str]) -> t.Iterator[str]:
         yield from (path for path in _KUBERNETES if os.path.lexists(self.root + path))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _backend_iptables, _daemon_json
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_iptables import UserChain, user_chain
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_record import KEYS, Record
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_record import KEYS, PATH, Record
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._daemon_check import Check, Engine, Wanted
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._daemon_json import DaemonJsonError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_user_translate import (
@@ -28,6 +28,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables
     parse_save,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import IPTABLES_COMPAT, Layout
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._live_restore import KEY
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._marks import (
     MarkBitError,
     MarkUse,
@@ -74,6 +75,8 @@ class Facts:
     legacy: tuple[str, ...] = ()
     layout: Layout | None = None
     record: Record | None = None
+    #: Whether the table that carries DOCKER-USER is in the kernel or on the disk.
+    carried: bool = False
     kubernetes: tuple[str, ...] = ()
     #: Files with rules for the next boot that set FORWARD to DROP or have a DOCKER-USER.
     saved_files: tuple[str, ...] = ()
@@ -138,7 +141,7 @@ class Planner:
         if self.wishes.backend == NFTABLES:
             self._to_nftables(saved)
         else:
-            self._to_iptables()
+            self._to_iptables(saved)
         self._daemon()
         self._restart()
         return self.plan
@@ -164,6 +167,13 @@ class Planner:
                 "swarm",
                 "the node is part of a swarm: Docker's nftables backend has no rules for a swarm's networks, and refuses "
                 "to start. Leave the swarm, or stay with iptables",
+            )
+        if self.facts.carried and self.facts.record is None:
+            self._stop(
+                "record",
+                f"table inet {TABLE} is there, and {PATH}, which says what it was made from, is not: the rules in it would "
+                "be lost. Put the file back; or, where nobody needs the rules, have the module nftables_ruleset remove the "
+                f"table (name: {TABLE}, state: absent)",
             )
         if self.facts.kubernetes:
             self._stop(
@@ -221,6 +231,12 @@ class Planner:
                 self._stop(
                     "jumps",
                     f"chain DOCKER-USER ({FAMILIES[family]}) is used from elsewhere, too: {'; '.join(odd)}. Remove these rules",
+                )
+            if each.rules and not each.jumps and self.facts.record is None:
+                self._stop(
+                    "jumps",
+                    f"chain DOCKER-USER ({FAMILIES[family]}) has rules and no rule of FORWARD leads to it, so they do nothing, "
+                    "while in the table they would. Empty the chain, or have the module docker_rules put the jump back",
                 )
         self.plan.settings["firewall-backend"] = NFTABLES
         self._carry_over(saved, there)
@@ -310,7 +326,7 @@ class Planner:
 
     # -- back ----------------------------------------------------------------------------------------------------------
 
-    def _to_iptables(self) -> None:
+    def _to_iptables(self, saved: dict[str, Saved]) -> None:
         record = self.facts.record
         before = record.before if record is not None else {"firewall-backend": None}
         for key, value in before.items():
@@ -318,14 +334,33 @@ class Planner:
                 self.plan.settings.pop(key, None)
             else:
                 self.plan.settings[key] = value
-        if record is not None and self.facts.backend == NFTABLES:
-            self.plan.user = {family: user_chain(parse_save(text)) for family, text in record.saved.items()}
+        if record is not None:
+            known = {family: user_chain(parse_save(text)) for family, text in record.saved.items()}
+            there = {family: user_chain(each) for family, each in saved.items()}
+            self.plan.user = {
+                family: each
+                for family, each in known.items()
+                if self._lacks(family, each, there.get(family, UserChain()))
+            }
         missing = sorted(
             family for family, each in self.plan.user.items() if family not in self.facts.saved and each.left
         )
         if missing:
             tools = " and ".join({"ip": "iptables", "ip6": "ip6tables"}[family] for family in missing)
             self._stop("iptables", f"{tools} is not installed, and Docker's iptables backend needs it")
+
+    def _lacks(self, family: str, was: UserChain, there: UserChain) -> bool:
+        """Whether what was carried over has to be put back; rules that somebody has made since are not replaced."""
+        replaced = was.rules > 0 or self.facts.backend == NFTABLES
+        if there.rules and replaced and there.chains != was.chains:
+            self._stop(
+                "again",
+                f"chain DOCKER-USER ({FAMILIES[family]}) has rules, others than those that were carried over and would come "
+                "back. Empty the chain",
+            )
+        if self.facts.backend == NFTABLES:
+            return True
+        return (was.rules > 0 and there.chains != was.chains) or (was.policy == "DROP" and there.policy != "DROP")
 
     # -- the daemon ----------------------------------------------------------------------------------------------------
 
@@ -349,7 +384,9 @@ class Planner:
         plan.restart = facts.backend != self.wishes.backend or any(
             not _daemon_json.same(plan.settings.get(key), plan.former.get(key)) for key in KEYS[1:]
         )
-        if not plan.restart or facts.live_restore or not facts.containers:
+        # A daemon that starts without it stops the containers that the one before it left running.
+        stays = facts.live_restore and (facts.live_restore_flag or plan.former.get(KEY) is True)
+        if not plan.restart or stays or not facts.containers:
             return
         if facts.live_restore_flag:
             if not self.wishes.allow_container_restart:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import typing as t
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import (
@@ -45,14 +45,17 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_way import (
     RESTORE,
     Former,
+    Published,
     Way,
+    WayBack,
     guard,
     unguard,
 )
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import Boot
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import Boot, table_path
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._daemon_config import Found, write_file
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_api import DockerUnavailable
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_save import parse_save
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import CommandError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._sysctl import SysctlTree
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable, require_nft
 
@@ -63,6 +66,7 @@ FAMILY = "inet"
 _RUN_DIRECTORY = "/run/bulkhead"
 #: Longer than any restart of Docker: who holds the timer is then gone.
 _MARGIN = 120
+_GO_BACK_FIRST = "go back from an earlier change that was interrupted half way"
 
 
 class BackendError(Exception):
@@ -114,10 +118,23 @@ class Switch:
         require_nft(self.runner)
         self.boot.require_systemd()
         if check_mode:
+            self.pending.refuse()
+            if self.pending.interrupted():
+                # What comes after that depends on what is there then.
+                seen = Look(self.edges, self.root).take()
+                return Switched([_GO_BACK_FIRST], before=seen.facts.backend, published=seen.published)
             return self._present(True, confirm_timeout)
         with self._lock():
             self.pending.refuse()
-            return self._present(False, confirm_timeout)
+            first = []
+            if self.pending.interrupted():
+                self.pending.go_back(self.timeout + _MARGIN)
+                first.append(_GO_BACK_FIRST)
+            said = self.docker.tidy()
+            out = self._present(False, confirm_timeout)
+            out.actions[:0] = first
+            out.warnings += [said] if said else []
+            return out
 
     def _present(self, check_mode: bool, confirm_timeout: int) -> Switched:
         seen = Look(self.edges, self.root).take()
@@ -184,8 +201,8 @@ class Switch:
         if sysctls.file_changed:
             path = _forwarding.SYSCTL_FILE
             out.record(f"write {path}", path, sysctls.file_before, sysctls.file_after)
-        for path, (before, after) in sorted(self._boot_missing(plan).items()):
-            out.record(f"write {path}", path, before, after)
+        for path, (found, text) in sorted(self._boot_missing(plan).items()):
+            out.record(f"write {path}", path, found, text)
         for path, stays in sorted(self._boot_leftovers(plan).items()):
             out.record(f"clean {path}", path, _files.read(self.root + path), stays)
         out.warnings += [*seen.host.warnings, *sysctls.warnings]
@@ -212,7 +229,7 @@ class Switch:
         way = Way(self.runner.find, former, plan.restart, plan.lend_live_restore).make()
         note = self._note(plan, seen)
         self.own.check(self._script(plan))
-        token = self.pending.arm(way.files, way.commands, note)
+        token = self._armed(plan, seen, way, note)
         try:
             self.pending.wait(self.timeout + _MARGIN)
             if there:
@@ -230,6 +247,8 @@ class Switch:
             if plan.restart:
                 self.own.load(unguard())
             self._start_ended(out, seen)
+            if not self.pending.waits():
+                raise BackendError("It took too long, and the host has begun to go back by itself.")
             if confirm_timeout:
                 self.pending.wait(confirm_timeout)
         except BaseException as exc:
@@ -239,12 +258,28 @@ class Switch:
         else:
             self.confirm(token, locked=True)
 
+    def _armed(self, plan: Plan, seen: Seen, way: WayBack, note: dict[str, t.Any]) -> str:
+        """Lend live-restore, which every way back that restarts Docker needs, and write that down; gives the token."""
+        if plan.lend_live_restore:
+            self.docker.lend_live_restore(seen.running_path)
+        try:
+            return self.pending.arm(way.files, way.commands, note)
+        except BaseException:
+            if plan.lend_live_restore:
+                self.docker.lend_live_restore(seen.running_path, False)
+            raise
+
     def _former(self, plan: Plan, seen: Seen, sysctls: _forwarding.Plan) -> Former:
+        user = plan.user
+        live = {family: _backend_iptables.user_chain(parse_save(text)) for family, text in seen.facts.saved.items()}
+        if seen.facts.backend != NFTABLES and not plan.restart:
+            user = {family: live[family] for family in user if family in live}
         return Former(
             backend=seen.facts.backend,
             settings=plan.former,
             path=seen.facts.path,
-            user=plan.user,
+            user=user,
+            dropping=tuple(family for family, each in live.items() if each.policy == "DROP"),
             table=self.own.undo_script(),
             sysctls=tuple((change.key.replace("/", "."), change.before) for change in reversed(sysctls.live)),
             published=_ports(seen),
@@ -273,8 +308,6 @@ class Switch:
         }
 
     def _restart(self, plan: Plan, seen: Seen, command: str) -> None:
-        if plan.lend_live_restore:
-            self.docker.lend_live_restore(seen.running_path)
         text = config_text(plan.settings, self.wishes.backend, True if plan.lend_live_restore else None)
         _files.replace(self.root + _backend_units.CONFIG, text, 0o600)
         self.docker.take_file(command)
@@ -313,9 +346,11 @@ class Switch:
 
     def _taken_back(self, former: Former) -> str:
         """Go back at once, and say what came of it."""
-        self.pending.go_back(self.timeout + _MARGIN)
         try:
+            self.pending.go_back(self.timeout + _MARGIN)
             backend = self.edges.look().backend
+        except CommandError as exc:
+            return f" The host was to go back to the backend {former.backend}, and is not there yet: {exc}"
         except DockerUnavailable as exc:
             return f" The host was to go back to the backend {former.backend}, and Docker cannot be asked: {exc}"
         if backend != former.backend:
@@ -332,15 +367,29 @@ class Switch:
         note = self.pending.take(token)
         out = Switched(actions=["confirm the backend"])
         try:
+            self._holds(note)
             self._save(note, out)
         except BaseException as exc:
             self.pending.go_back(self.timeout + _MARGIN)
-            raise BackendError(f"The disk could not be written, so the host has gone back: {exc}") from exc
+            raise BackendError(f"The change could not be kept, so the host has gone back: {exc}") from exc
         self.pending.forget()
+        self.docker.drop_file()
         return out
 
+    def _holds(self, note: dict[str, t.Any]) -> None:
+        """Raise BackendError where what was made is not there any more."""
+        backend, wanted = self.edges.look().backend, note["table"]
+        if backend != note["backend"]:
+            raise BackendError(f"Docker runs with the backend {backend}.")
+        if self.own.live() != (None if wanted is None else self.own.normalise(wanted)):
+            raise BackendError(f"Somebody has changed table {FAMILY} {TABLE} since it was loaded.")
+
     def _save(self, note: dict[str, t.Any], out: Switched) -> None:
-        """The disk, whole or not at all."""
+        """The disk, whole or not at all.
+
+        In an order in which a power loss leaves no host that boots with the nftables backend and without the table, and
+        no table without the record that it was made from.
+        """
         table, path = note["table"], note["path"]
         files = {}
         if table is not None:
@@ -349,20 +398,32 @@ class Switch:
         missing = self.boot.missing(files)
         touched = [path, _backend_record.PATH, _forwarding.SYSCTL_FILE, *missing, *gone]
         before = self.boot.snapshot(touched)
+        steps = [
+            lambda: self._save_record(note),
+            lambda: self.boot.save(files, missing) if missing else None,
+            lambda: self.boot.remove(FAMILY, TABLE) if gone else None,
+            lambda: _forwarding.apply(self.tree, self._sysctls()),
+            lambda: self._save_daemon_json(note),
+            lambda: self._hand_over(note) if note["restart"] else None,
+        ]
+        if note["record"] is None:
+            # The record says whether the file with sysctls is ours.
+            steps = [*steps[4:], *reversed(steps[:4])]
         try:
-            if missing:
-                self.boot.save(files, missing)
-            if gone:
-                self.boot.remove(FAMILY, TABLE)
-            sysctls = self._sysctls()
-            _forwarding.apply(self.tree, sysctls)
-            self._save_record(note)
-            out.warnings += self._save_daemon_json(note)
-            if note["restart"]:
-                self._hand_over(note)
+            for step in steps:
+                step()
         except BaseException:
-            self.boot.take_back(before)
+            self._take_back(before)
             raise
+
+    def _take_back(self, before: dict[str, tuple[str, int] | None]) -> None:
+        """Make the disk what it was, as far as it lets us."""
+        if before.get(table_path(FAMILY, TABLE), ()) is None:
+            # Enabled units and directories are no files of the snapshot.
+            with suppress(OSError, CommandError):
+                self.boot.remove(FAMILY, TABLE)
+        self.boot.take_back(before)
+        _files.remove_if_empty(os.path.dirname(self.root + _backend_record.PATH))
 
     def _saved_table(self) -> dict[str, str | None]:
         return self.boot.leftovers(FAMILY, TABLE) if self.boot.saved(FAMILY, TABLE) is not None else {}
@@ -376,19 +437,18 @@ class Switch:
         _files.private_directory(os.path.dirname(path))
         _files.write(path, note["record"], 0o600)
 
-    def _save_daemon_json(self, note: dict[str, t.Any]) -> list[str]:
+    def _save_daemon_json(self, note: dict[str, t.Any]) -> None:
         if not note["written"]:
-            return []
+            return
         path = self.root + note["path"]
         if note["text"] is None:
             _files.remove(path)
-            return []
+            return
         found = Found(None)
         if os.path.lexists(path):
             status = os.stat(path)
             found = Found(_files.read(path), status.st_mode & 0o7777, status.st_gid)
         write_file(path, found, note["text"], backup=False)
-        return []
 
     def _hand_over(self, note: dict[str, t.Any]) -> None:
         """Docker reads its real file from now on; live-restore is given back first."""
@@ -406,5 +466,7 @@ class Switch:
         return Switched(actions=["go back to the former backend"])
 
 
-def _ports(seen: Seen) -> tuple[tuple[str, int], ...]:
-    return tuple((each["protocol"], each["host_port"]) for each in seen.published)
+def _ports(seen: Seen) -> tuple[Published, ...]:
+    return tuple(
+        (address, each["protocol"], each["host_port"]) for each in seen.published for address in each["host_addresses"]
+    )

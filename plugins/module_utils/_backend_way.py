@@ -11,6 +11,7 @@ from wherever it has got to.
 
 from __future__ import annotations
 
+import ipaddress
 import typing as t
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ RESTORE = {"ip": "iptables-restore", "ip6": "ip6tables-restore"}
 #: How long a reload of dockerd takes at most until it has read its file; systemctl does not wait for it.
 _SETTLE = "3"
 
+Published = t.Tuple[str, str, int]
+
 
 @dataclass(frozen=True)
 class Former:
@@ -43,19 +46,22 @@ class Former:
     table: str = ""
     sysctls: tuple[tuple[str, str], ...] = ()
     running: tuple[str, ...] = ()
-    #: Protocols and ports that Docker publishes.
-    published: tuple[tuple[str, int], ...] = ()
+    #: Addresses, protocols and ports that Docker publishes.
+    published: tuple[Published, ...] = ()
+    #: Families whose FORWARD dropped, for reasons of somebody else's.
+    dropping: tuple[str, ...] = ()
 
 
-def guard(published: t.Iterable[tuple[str, int]]) -> str:
+def guard(published: t.Iterable[Published]) -> str:
     """The transaction that loads a table for the time of a restart, and nothing where Docker publishes nothing.
 
     While Docker is restarted there is no DNAT, and docker-proxy answers for it on the input path, where DOCKER-USER is
     not asked: seen with 29.7.2, twice in 9,684 attempts of one switch.
     """
-    elements = [f"{protocol} . {port}" for protocol, port in sorted(set(published))]
-    if not elements:
+    rules = list(_guarded(published))
+    if not rules:
         return ""
+    lines = "\n".join(f"        {rule} counter drop" for rule in rules)
     return _nft_text.replace_script(
         "inet",
         GUARD,
@@ -64,11 +70,25 @@ def guard(published: t.Iterable[tuple[str, int]]) -> str:
         type filter hook input priority filter - 5; policy accept;
         iifname "lo" accept
         ct state established,related accept
-        meta l4proto . th dport {{ {", ".join(elements)} }} counter drop
+{lines}
     }}
 }}
 """,
     )
+
+
+def _guarded(published: t.Iterable[Published]) -> t.Iterator[str]:
+    """What packets to published ports match; a service of the host's on another address is none of them."""
+    found: dict[str, set[str]] = {}
+    for address, protocol, port in published:
+        given = ipaddress.ip_address(address)
+        if given.is_unspecified:
+            found.setdefault("meta l4proto . th dport", set()).add(f"{protocol} . {port}")
+        else:
+            family = "ip" if given.version == 4 else "ip6"
+            found.setdefault(f"{family} daddr . meta l4proto . th dport", set()).add(f"{given} . {protocol} . {port}")
+    for key, elements in sorted(found.items()):
+        yield f"{key} {{ {', '.join(sorted(elements))} }}"
 
 
 def unguard() -> str:
@@ -102,19 +122,21 @@ class Way(WayBack):
         """All of it."""
         to_iptables = self.former.backend != "nftables"
         table = self._file("table.nft", self.former.table)
-        if to_iptables:
+        if to_iptables or not self.restart:
             self._restore("chains", _backend_iptables.restoration)
         else:
             self._do("nft", "-f", table)
         if self.restart:
             self._restart()
         if to_iptables:
-            if not self.restart:
-                self._restore("jumps", _backend_iptables.jumps)
             self._restore("policy", _backend_iptables.policy)
             self._do("nft", "-f", table)
-        else:
+        elif self.restart:
             self._away()
+        else:
+            self._restore("jumps", _backend_iptables.jumps)
+            self._restore("policy", _backend_iptables.policy)
+            self._do("nft", "-f", table)
         for key, value in self.former.sysctls:
             self._do("sysctl", "-w", f"{key}={value}")
         if self.restart:
@@ -138,6 +160,8 @@ class Way(WayBack):
         parts = _backend_iptables.away(self.former.user)
         for family in RESTORE:
             for name, text in parts.get(family, {}).items():
+                if name == "no-policy" and family in self.former.dropping:
+                    continue
                 self._do(RESTORE[family], "--noflush", self._file(f"{name}.{family}", text))
 
     def _copy(self, name: str, text: str) -> None:

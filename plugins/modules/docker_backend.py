@@ -145,7 +145,7 @@ obstacles:
       description:
         - What kind of an obstacle it is.
         - V(again), V(containers), V(daemon_json), V(docker), V(iptables), V(jumps), V(kubernetes), V(layout), V(legacy),
-          V(mark), V(rule), V(saved_rules), V(swarm) or V(ufw).
+          V(mark), V(record), V(rule), V(saved_rules), V(swarm) or V(ufw).
       type: str
     text:
       description: What it is, and what to do about it.

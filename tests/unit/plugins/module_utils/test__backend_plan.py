@@ -34,6 +34,9 @@ RULES = """*filter
 -A DOCKER-USER -i eth0 -j DROP
 COMMIT
 """
+#: What Docker's iptables backend makes, with nobody's rules in it.
+AFTER = "\n".join(line for line in RULES.splitlines() if "192.0.2.1" not in line and "DOCKER-USER -i" not in line)
+ON = '{"live-restore": true}'
 NEW = Engine((29, 7, 2), "29.7.2", forwarding4=True, forwarding6=True)
 HOST = Facts(engine=NEW, backend="iptables", saved={"ip": RULES, "ip6": EMPTY})
 
@@ -97,6 +100,7 @@ OBSTACLES = {
         replace(HOST, saved={"ip": RULES.replace("COMMIT", "-A FORWARD -i eth1 -j DOCKER-USER\nCOMMIT")}),
         ["jumps"],
     ),
+    "no jump": (replace(HOST, saved={"ip": RULES.replace("-A FORWARD -j DOCKER-USER\n", "")}), ["jumps"]),
     "rules": (
         replace(HOST, saved={"ip": RULES.replace("-s 192.0.2.1/32", "-m recent --rcheck --name x")}),
         ["rule"],
@@ -183,8 +187,17 @@ def test_marks() -> None:
 
 def test_live_restore_is_lent_where_it_is_off() -> None:
     assert plan(replace(HOST, containers=2)).lend_live_restore
-    assert not plan(replace(HOST, containers=2, live_restore=True)).lend_live_restore
+    assert not plan(replace(HOST, containers=2, live_restore=True, daemon_json=ON)).lend_live_restore
+    assert not plan(replace(HOST, containers=2, live_restore=True, live_restore_flag=True)).lend_live_restore
     assert not plan(HOST).lend_live_restore
+
+
+def test_live_restore_that_the_next_daemon_would_not_have_is_lent() -> None:
+    """It is on in the daemon that runs, and its file does not say so."""
+    assert plan(replace(HOST, containers=2, live_restore=True)).lend_live_restore
+    assert plan(
+        replace(HOST, containers=2, live_restore=True, daemon_json=ON.replace("true", "false"))
+    ).lend_live_restore
 
 
 def test_containers_may_be_stopped_where_that_is_allowed() -> None:
@@ -260,6 +273,36 @@ def test_the_way_back_puts_former_values_back() -> None:
     record = Record({}, "", None, {"firewall-backend": "iptables", "bridge-accept-fwmark": "0x4"})
     facts = replace(HOST, backend="nftables", daemon_json='{"firewall-backend": "nftables"}', record=record)
     assert plan(facts, "iptables").settings == {"firewall-backend": "iptables", "bridge-accept-fwmark": "0x4"}
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+@pytest.mark.parametrize("runs", ["nftables", "iptables"])
+def test_a_table_that_nobody_knows_the_origin_of_is_left_alone(backend: str, runs: str) -> None:
+    """Its rules would be lost."""
+    facts = replace(switched(), record=None, carried=True, backend=runs)
+    assert codes(facts, backend) == ["record"]
+    assert codes(replace(switched(), carried=True), backend) == []
+
+
+def test_rules_come_back_where_somebody_went_back_by_hand() -> None:
+    facts = replace(switched(), backend="iptables", daemon_json=None, saved={"ip": AFTER, "ip6": EMPTY})
+    made = plan(facts, "iptables")
+    assert (made.obstacles, made.restart, made.record) == ([], False, None)
+    assert made.user["ip"].rules == 2
+    assert set(made.user) == {"ip"}
+
+
+def test_rules_that_came_back_by_themselves_are_left_alone() -> None:
+    made = plan(
+        replace(switched(), backend="iptables", daemon_json=None, saved={"ip": RULES, "ip6": EMPTY}), "iptables"
+    )
+    assert (made.obstacles, made.user) == ([], {})
+
+
+@pytest.mark.parametrize("runs", ["nftables", "iptables"])
+def test_rules_of_somebody_elses_are_not_replaced_by_the_way_back(runs: str) -> None:
+    facts = replace(switched(), backend=runs, saved={"ip": RULES.replace("192.0.2.1", "192.0.2.9"), "ip6": EMPTY})
+    assert codes(facts, "iptables") == ["again"]
 
 
 def test_the_way_back_without_a_record() -> None:

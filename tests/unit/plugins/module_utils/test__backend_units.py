@@ -86,7 +86,7 @@ def test_back_to_iptables_the_rules_are_there_before_docker_is() -> None:
         user(),
         "delete table inet x",
         (("a.b", "0"),),
-        published=(("tcp", 80), ("tcp", 80), ("udp", 53)),
+        published=(("0.0.0.0", "tcp", 80), ("::", "tcp", 80), ("0.0.0.0", "udp", 53)),
     )
     assert programs(former, lent=True) == [
         "iptables-restore --noflush chains.ip",
@@ -117,14 +117,30 @@ def test_back_to_nftables_the_table_is_there_before_docker_is() -> None:
     assert "ip6tables-restore --noflush no-chains.ip6" in found
 
 
-def test_without_a_restart_the_jump_is_put_back_by_us() -> None:
+def test_without_a_restart_docker_has_its_jump() -> None:
     former = Former("iptables", {}, "/etc/docker/daemon.json", user(), "x")
+    assert programs(former, restart=False) == [
+        "iptables-restore --noflush chains.ip",
+        "iptables-restore --noflush policy.ip",
+        "nft -f table.nft",
+    ]
+
+
+def test_what_was_only_cleaned_away_comes_back_with_its_jump() -> None:
+    former = Former("nftables", {}, "/etc/docker/daemon.json", user(), "x")
     assert programs(former, restart=False) == [
         "iptables-restore --noflush chains.ip",
         "iptables-restore --noflush jumps.ip",
         "iptables-restore --noflush policy.ip",
         "nft -f table.nft",
     ]
+
+
+def test_a_forward_that_dropped_for_others_goes_on_dropping() -> None:
+    found = programs(Former("nftables", {}, "/d", user(), "x", dropping=("ip6",)))
+    assert "iptables-restore --noflush no-policy.ip" in found
+    assert "ip6tables-restore --noflush no-policy.ip6" not in found
+    assert "ip6tables-restore --noflush no-jump.ip6" in found
 
 
 def test_the_backend_is_said_even_where_the_file_did_not() -> None:
@@ -142,6 +158,14 @@ def test_a_program_that_is_missing_is_left_out() -> None:
 
 
 def test_published_ports_are_guarded_on_the_input_path() -> None:
-    text = guard([("udp", 53), ("tcp", 80), ("tcp", 80)])
-    assert "meta l4proto . th dport { tcp . 80, udp . 53 } counter drop" in text
+    text = guard([("0.0.0.0", "udp", 53), ("0.0.0.0", "tcp", 80), ("::", "tcp", 80)])
+    assert "        meta l4proto . th dport { tcp . 80, udp . 53 } counter drop" in text
     assert guard([]) == ""
+
+
+def test_a_port_published_on_one_address_is_guarded_there_alone() -> None:
+    """sshd may have port 22 of all the others."""
+    text = guard([("192.0.2.1", "tcp", 22), ("2001:db8::1", "tcp", 22)])
+    assert "        ip daddr . meta l4proto . th dport { 192.0.2.1 . tcp . 22 } counter drop" in text
+    assert "        ip6 daddr . meta l4proto . th dport { 2001:db8::1 . tcp . 22 } counter drop" in text
+    assert "\n        meta l4proto" not in text
