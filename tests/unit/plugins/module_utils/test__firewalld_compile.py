@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import typing as t
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _firewalld_compile as compiler
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compile import HostState, compile_policy
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._decide import Dial, decide
@@ -24,6 +27,8 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy i
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._policy_parse import parse
 from ansible_collections.bulkhead.docker_nftables.tests.unit.firewalld_judge import Packet, judge
 
+GOLDEN = Path(__file__).resolve().parents[2] / "golden_firewalld"
+CASES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
 MLD = ("mld-listener-query",)
 STATE = HostState(networks={"bridge": "docker0", "app": "br-0123456789ab"}, interfaces=("eth0", "wg0", "docker0"))
 AROUND = Surroundings("2.3.1", ("eth0", "wg0", "docker0", "br-0123456789ab"), icmp_types=MLD)
@@ -218,6 +223,36 @@ def test_ports_that_firewalld_does_not_know() -> None:
     assert found.errors == [
         "docker_firewall_rules[0]: firewalld knows no ports of udplite; leave ports out there, or name other protocols only"
     ]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case: str, request: pytest.FixtureRequest) -> None:
+    """The policies of the own table's golden files, split (--update-golden writes the result anew)."""
+    source = GOLDEN.parent / "golden" / case
+    policy = parse(yaml.safe_load((source / "policy.yml").read_text(encoding="utf-8")))
+    read = yaml.safe_load((source / "state.yml").read_text(encoding="utf-8"))
+    state = HostState(
+        networks=read["networks"],
+        interfaces=tuple(read["interfaces"]),
+        published=tuple((protocol, port) for protocol, port in read.get("published", [])),
+    )
+    around = replace(AROUND, interfaces=tuple(name for name in read["interfaces"] if name != "lo"))
+    found = halve(policy, state, around)
+    for each in (*found.zones, *found.policies):
+        each["rich_rules"] = own_rules(each)
+    parts = {
+        "zones": found.zones,
+        "policies": found.policies,
+        "own table": [rule.path for rule in found.table.rules],
+        "held": [f"{each['what']}: {each['by']}" for each in found.held],
+        "errors": found.errors,
+        "warnings": found.warnings,
+    }
+    golden = GOLDEN / case / "golden.json"
+    text = json.dumps(parts, indent=1) + "\n"
+    if request.config.getoption("--update-golden"):
+        golden.write_text(text, encoding="utf-8")
+    assert text.splitlines() == golden.read_text(encoding="utf-8").splitlines()
 
 
 # -- against the decider ---------------------------------------------------------------------------------------------
