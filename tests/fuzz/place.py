@@ -67,6 +67,8 @@ class Place:
         self.nft = (*self.root, "/usr/sbin/nft")
         self.machine = _namespace()
         self.rules: list[str] = []
+        # Once a routing rule was there, the kernel looks at sources more closely for good.
+        self.routed = False
         self.read: dict[t.Any, t.Any] = {}
         self.neighbours = self._enter()
         links = list(LINKS)
@@ -161,6 +163,7 @@ class Place:
             for rule in [*gone, *rules]:
                 run("ip", *rule.split())
             self.rules = rules
+            self.routed = self.routed or bool(rules)
 
     def listing(self) -> str:
         self.guard()

@@ -31,10 +31,6 @@ def fuzz(*arguments: str) -> int:
 
 
 @needs_kernel
-def test_what_was_once_wrong() -> None:
-    assert fuzz("--regressions") == 0
-
-
-@needs_kernel
 def test_the_analyser_and_the_kernel_agree() -> None:
-    assert fuzz("--rulesets", os.environ.get("FUZZ_RULESETS", "300")) == 0
+    """Random rulesets, all kept cases, and mistakes built into the analyser that these must show."""
+    assert fuzz("--mutants", "--rulesets", os.environ.get("FUZZ_RULESETS", "300")) == 0
