@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import random
 import typing as t
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._firewall
     Apply,
     FirewalldError,
     Mistakes,
+    Outcome,
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._firewalld_model import minus
 from ansible_collections.bulkhead.docker_nftables.tests.unit.firewalld_fake import World, settings_of
@@ -121,6 +123,11 @@ def in_step(permanent: dict[t.Any, t.Any], runtime: dict[t.Any, t.Any]) -> bool:
     return meaning(permanent) == meaning({**runtime, ("zone", "docker"): permanent[("zone", "docker")]})
 
 
+def perform(world: World, root: Path, task: dict[str, t.Any], may_reload: bool, check: bool = False) -> Outcome:
+    world.calls.clear()
+    return Apply(world.firewalld(root), may_reload).run(copy.deepcopy(task), check)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_any_tasks(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = Chance(seed)
@@ -132,11 +139,7 @@ def test_any_tasks(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for _round in range(6):
         task = chance.task()
         may_reload = chance.random() < 0.7
-
-        def run(check: bool = False, task: t.Any = task, may_reload: bool = may_reload) -> t.Any:
-            world.calls.clear()
-            return Apply(world.firewalld(tmp_path), may_reload).run(copy.deepcopy(task), check)
-
+        run = partial(perform, world, tmp_path, task, may_reload)
         before = copy.deepcopy((world.permanent, world.runtime, world.conf))
         try:
             foretold = run(check=True)
