@@ -43,12 +43,19 @@ class Exposure:
         self.host = host
         self.hooks = Hooks(program)
         self.routing = Routing(host)
+        self.doubts = frozenset(
+            f"chains of the family {chain.family} at the hook {chain.hook}"
+            for chain in program.chains.values()
+            if chain.hook
+            and (chain.rules or chain.policy != ACCEPT)
+            and (chain.family in ("netdev", "bridge") or chain.hook in ("ingress", "egress"))
+        )
 
     def ask(self, query: Query) -> list[End]:
         """Every way that such packets go: boxes of sources that are disjoint, except where there are doubts."""
         sport = full(16) if query.proto in WITH_PORTS else ((0, 0),)
         state = State(query.daddr, query.dport)
-        start = Flow(full(BITS[query.family]), sport, state, None, frozenset())
+        start = Flow(full(BITS[query.family]), sport, state, None, self.doubts)
         ends: list[End] = []
         flows = self._arrive(query, start, ends)
         flows = self._hook("prerouting", query, flows, ends)
@@ -94,11 +101,16 @@ class Exposure:
         if not localnet and daddr != BROADCAST4 and daddr >> 24 != 127:
             never = tuple(sorted((*never, LOOPBACK4)))
         going, gone = _cut(flow, never)
-        if gone is not None:
+        known = self.routing.known(iif, "route_localnet")
+        if gone is not None and not known and meet(gone.saddr, (LOOPBACK4,)):
+            ends.append(End(gone.doubted("route_localnet is not known"), UNKNOWN))
+        elif gone is not None:
             ends.append(_dropped(gone, "martian source"))
         if going is None:
             return
-        if daddr >> 28 == 14:
+        if daddr >> 24 == 127 and not localnet and not known:
+            ends.append(End(going.doubted("route_localnet is not known"), UNKNOWN))
+        elif daddr >> 28 == 14:
             ends.append(End(going.doubted("a multicast destination"), UNKNOWN))
         elif daddr == 0 or (daddr >> 24 == 127 and not localnet):
             ends.append(_dropped(going, "martian destination"))
@@ -115,9 +127,7 @@ class Exposure:
                     self._believed(query, part, 0, inward, ends)
                 elif way.kind != "unicast" or not way.devices:
                     ends.append(_dropped(part, f"no route ({way.kind or 'none found'})"))
-                elif not self._forwarding(4, iif):
-                    ends.append(_dropped(part, "forwarding is off"))
-                else:
+                elif self._forwards(4, iif, part, ends):
                     self._believed(query, part, way.devices[0], onward, ends)
 
     def _believed(self, query: Query, flow: Flow, oif: int, going: list[Flow], ends: list[End]) -> None:
@@ -128,17 +138,23 @@ class Exposure:
             part = flow.boxed(kept, flow.sport)
             going.append(part.changed(part.state._replace(oif=oif)))
         gone = minus(flow.saddr, good)
-        if gone:
+        if gone and not self.routing.known(query.iif, "rp_filter", "accept_local", "send_redirects", "src_valid_mark"):
+            ends.append(End(flow.boxed(gone, flow.sport).doubted("rp_filter is not known"), UNKNOWN))
+        elif gone:
             strict = self.routing.setting("rp_filter", query.iif)
             reason = f"rp_filter={strict} or a source of the host's own" if strict else "a source of the host's own"
             ends.append(_dropped(flow.boxed(gone, flow.sport), reason))
 
-    def _forwarding(self, family: int, iif: int) -> bool:
-        if family == 6:
-            return bool(self.host.sysctl("net/ipv6/conf/all/forwarding"))
+    def _forwards(self, family: int, iif: int, flow: Flow, ends: list[End]) -> bool:
+        """Tell whether the host forwards what comes in there; if not, the flow ends."""
         interface = self.host.interfaces.get(iif)
-        name = interface.name if interface is not None else "default"
-        return bool(self.host.sysctl(f"net/ipv4/conf/{name}/forwarding"))
+        name = interface.name if interface is not None else ""
+        found = self.host.sysctl(f"net/ipv4/conf/{name}/forwarding" if family == 4 else "net/ipv6/conf/all/forwarding")
+        if found is None:
+            ends.append(End(flow.doubted("whether the host forwards is not known"), UNKNOWN))
+        elif not found:
+            ends.append(_dropped(flow, "forwarding is off"))
+        return bool(found)
 
     def _route6(self, query: Query, flow: Flow, inward: list[Flow], onward: list[Flow], ends: list[End]) -> None:
         daddr, iif = flow.state.daddr, query.iif
@@ -159,9 +175,7 @@ class Exposure:
                 inward.append(part)
             elif way.kind != "unicast" or not way.devices:
                 ends.append(_dropped(part, f"no route ({way.kind or 'none found'})"))
-            elif not self._forwarding(6, iif):
-                ends.append(_dropped(part, "forwarding is off"))
-            else:
+            elif self._forwards(6, iif, part, ends):
                 going: Flow | None = part
                 if way.devices[0] != iif:
                     going, gone = _cut(part, ((0, 0), LINK_LOCAL6))

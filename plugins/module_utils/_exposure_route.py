@@ -160,6 +160,15 @@ class Routing:
             values.append(self.host.sysctl(f"net/ipv4/conf/{interface.name}/{name}"))
         return max(value or 0 for value in values)
 
+    def known(self, iif: int, *names: str) -> bool:
+        """Tell whether the settings were read, for all interfaces and for this one."""
+        interface = self.host.interfaces.get(iif)
+        return interface is not None and all(
+            self.host.sysctl(f"net/ipv4/conf/{place}/{name}") is not None
+            for name in names
+            for place in ("all", interface.name)
+        )
+
     def _local(self) -> list[Route]:
         return self.host.routes.get(4, {}).get(TABLES["local"], [])
 

@@ -13,10 +13,26 @@ import typing as t
 from pathlib import Path
 
 from fuzz.packets import Packet
+from fuzz.place import LINKS
 
 if t.TYPE_CHECKING:
     from fuzz.judge import Judge
 
+#: The settings of a case, unless it says otherwise: a router without any checks.
+DEFAULTS = {
+    f"net/ipv4/conf/{name}/{setting}": value
+    for name in ("all", *LINKS)
+    for setting, value in (
+        ("rp_filter", "0"),
+        ("route_localnet", "0"),
+        ("accept_local", "0"),
+        ("send_redirects", "0"),
+        ("src_valid_mark", "0"),
+        ("forwarding", "1"),
+    )
+    if (name, setting) != ("all", "forwarding")
+}
+DEFAULTS["net/ipv6/conf/all/forwarding"] = "1"
 DIRECTORY = Path(__file__).parent / "regressions"
 
 
@@ -33,7 +49,7 @@ class Case:
 
     def run(self, judge: Judge) -> list[str]:
         """The differences, as text; a ruleset that nft refuses is one as well."""
-        judge.settle(self.sysctls, self.rules)
+        judge.settle({**DEFAULTS, **self.sysctls}, self.rules)
         old = {family: "\n".join(lines) + "\n" for family, lines in self.old.items()}
         found = judge.ruleset("\n".join(self.nft) + "\n", old, "", 0, self.packets)
         return [text for _packet, text in found]

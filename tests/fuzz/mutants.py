@@ -131,8 +131,8 @@ MUTANTS: tuple[tuple[str, str, str, str], ...] = (
      "return flow.boxed(inside, flow.sport), None"),
     ("iptables' lines are off by one", "parse", 'lines[number] if lines else ""', 'lines[number - 1] if lines else ""'),
     ("a translation keeps the port", "walk", "dport = state.dport if port is None else port", "dport = state.dport"),
-    ("forwarding is always on", "path", 'return bool(self.host.sysctl(f"net/ipv4/conf/{name}/forwarding"))',
-     "return True"),
+    ("forwarding is always on", "path", "        elif not found:\n            ends.append(_dropped(flow, "
+     "\"forwarding is off\"))\n        return bool(found)", "        return True"),
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 import typing as t
 
 _CLONE_NEWNET = 0x40000000
@@ -91,6 +92,18 @@ class Place:
         for family, routes in (("-4", _ROUTES4), ("-6", _ROUTES6)):
             for route in routes:
                 run("ip", family, "route", "add", *route.split())
+
+        self._settled()
+
+    def _settled(self) -> None:
+        """Wait until all addresses are in the tables: a link that comes up takes its time."""
+        for _attempt in range(500):
+            found = [run("ip", family, "route", "show", "table", "all") for family in ("-4", "-6")]
+            wanted = [[address.split("/")[0] for address in pair] for pair in LINKS.values()]
+            if all(f"local {pair[number]} " in found[number] for pair in wanted for number in (0, 1)):
+                return
+            time.sleep(0.01)
+        raise RuntimeError("the addresses do not come up")
 
     def _enter(self) -> tuple[int, int]:
         if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):

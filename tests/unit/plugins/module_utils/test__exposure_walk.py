@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import Query
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import read_host
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import Host, read_host
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import name_number
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_parse import parse
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_path import Exposure
@@ -36,7 +36,9 @@ ROUTES = [
     {"dst": "default", "gateway": "198.51.100.1", "dev": "eth0"},
 ]
 RULES = [{"priority": 0, "src": "all", "table": "local"}, {"priority": 32766, "src": "all", "table": "main"}]
-HOST = read_host(ADDRESSES, {4: ROUTES}, {4: RULES}, {})
+_NAMES = ("rp_filter", "route_localnet", "accept_local", "send_redirects", "src_valid_mark", "forwarding")
+SYSCTLS = {f"net/ipv4/conf/{place}/{name}": "0" for place in ("all", "eth0") for name in _NAMES}
+HOST = read_host(ADDRESSES, {4: ROUTES}, {4: RULES}, SYSCTLS)
 
 
 def match(left: t.Any, right: t.Any, operator: str = "==") -> dict[str, t.Any]:
@@ -64,9 +66,9 @@ def listing(rules: t.Mapping[str, list[list[t.Any]]], hook: str = "input", polic
     return json.dumps({"nftables": found})
 
 
-def ask(printed: str, daddr: str = HERE, dport: int = 80, proto: int = 6) -> list[End]:
+def ask(printed: str, daddr: str = HERE, dport: int = 80, proto: int = 6, host: Host = HOST) -> list[End]:
     query = Query(ETH0, 4, proto, int(ipaddress.ip_address(daddr)), dport)
-    return Exposure(parse(printed), HOST).ask(query)
+    return Exposure(parse(printed), host).ask(query)
 
 
 def verdict(ends: list[End], saddr: str = "203.0.113.9", sport: int = 40000) -> str:
@@ -230,3 +232,19 @@ def test_the_order_of_equal_priorities_is_in_doubt_only_where_it_matters() -> No
 def test_a_rule_that_only_logs_leaves_no_doubt() -> None:
     rules = {"base": [[{"limit": {"rate": 1}}, {"log": None}], [DROP]]}
     assert verdict(ask(listing(rules))) == "drop"
+
+
+def test_settings_that_were_not_read_leave_doubts() -> None:
+    blind = read_host(ADDRESSES, {4: ROUTES}, {4: RULES}, {})
+    assert verdict(ask(listing({}), host=blind)) == "delivered"
+    assert verdict(ask(listing({}), host=blind), HERE) == "unknown: rp_filter is not known"
+    assert verdict(ask(listing({}), "127.0.0.1", host=blind)) == "unknown: route_localnet is not known"
+    assert verdict(ask(listing({}), "192.0.2.1", host=blind)) == "unknown: whether the host forwards is not known"
+
+
+@pytest.mark.parametrize(("family", "hook"), [("netdev", "ingress"), ("bridge", "forward"), ("inet", "ingress")])
+def test_chains_of_other_hooks_leave_a_doubt(family: str, hook: str) -> None:
+    found = [{"table": {"family": family, "name": "t"}}]
+    chain = {"family": family, "table": "t", "name": "c", "type": "filter", "hook": hook, "prio": 0, "policy": "drop"}
+    printed = json.dumps({"nftables": [*found, {"chain": chain}]})
+    assert verdict(ask(printed)) == f"unknown: chains of the family {family} at the hook {hook}"
