@@ -13,7 +13,13 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _backend_record, _files, _layout
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import (
+    _backend_record,
+    _backend_units,
+    _files,
+    _forwarding,
+    _layout,
+)
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_plan import TABLE, Facts
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_record import RecordError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import Boot
@@ -49,6 +55,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_se
     describe_services,
     read_units,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._sysctl import SysctlTree
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable
 
 if t.TYPE_CHECKING:
@@ -56,6 +63,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._nft_read import Ruleset
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._state_iptables import LegacyRules
 
+FORWARDING = {"ip": _forwarding.IPV4_FORWARD, "ip6": _forwarding.IPV6_ALL_FORWARD}
 SAVE = {"ip": "iptables-save", "ip6": "ip6tables-save"}
 #: What distributions load at boot, by the service that does it.
 _SAVED_FILES = {
@@ -95,7 +103,7 @@ class Look:
     def take(self) -> Seen:
         """Read all of it; what cannot be read becomes trouble, which stands in the way of a switch."""
         host = Host(self.runner, self.root).look()
-        path = host.path()
+        path = self._real(host.path())
         ruleset = read_ruleset(self.runner)
         tools = read_tools(self.runner)
         legacy = read_legacy_rules(self.runner, *legacy_table_names(), tools)
@@ -115,6 +123,7 @@ class Look:
             layout=self._layout(),
             record=self._record(),
             carried=self._carried(),
+            closed=tuple(self._closed()),
             kubernetes=tuple(self._kubernetes(saved)),
             saved_files=tuple(self._saved_files(services)),
             ufw_forward=self._ufw_forward() if services["ufw"]["active"] else "",
@@ -138,7 +147,7 @@ class Look:
             self.trouble.append(f"Docker cannot be asked: {exc}")
             return {}
         daemon = read_daemon_settings(arguments=presence.arguments)
-        seen.running_path = daemon.path
+        seen.running_path = self._real(daemon.path)
         engine = read_engine(answers.version, answers.info, daemon)
         networks, _findings = read_networks(answers.networks, api_version(answers.version))
         seen.published, _host_network, _addressed = read_containers(answers.containers, networks)
@@ -160,6 +169,11 @@ class Look:
             "containers": len(answers.containers),
             "live_restore": bool(engine["live_restore"]),
         }
+
+    def _real(self, path: str) -> str:
+        """The file that an earlier switch has left a link to."""
+        there = self.root + _backend_units.CONFIG
+        return os.readlink(there) if path == _backend_units.CONFIG and os.path.islink(there) else path
 
     def _own_unit(self, pid: int | None) -> bool:
         shown = self.runner.run(["systemctl", "show", "--property=MainPID", "docker.service"], check=False).stdout
@@ -205,6 +219,11 @@ class Look:
         except RecordError as exc:
             self.trouble.append(str(exc))
             return None
+
+    def _closed(self) -> t.Iterator[str]:
+        """Families in which the host does not forward, and has to for Docker's nftables backend."""
+        keys = {change.key for change in _forwarding.plan_present(SysctlTree(self.root or "/")).live}
+        yield from (family for family, key in FORWARDING.items() if key in keys)
 
     def _carried(self) -> bool:
         """Whether there is a table that carries rules of DOCKER-USER, now or at the next boot."""

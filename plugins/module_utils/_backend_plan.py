@@ -87,7 +87,8 @@ class Facts:
     containers: int = 0
     live_restore: bool = False
     live_restore_flag: bool = False
-    forwards: bool = True
+    #: Families in which forwarding is off and has to be switched on.
+    closed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,8 @@ class Planner:
             return
         self.plan.user = here
         before = record.before if record is not None else {key: self.plan.former.get(key) for key in KEYS}
-        done = self._translate(texts, sets, mark, held=before.get("bridge-accept-fwmark") is not None)
+        closed = record.closed if record is not None else self.facts.closed
+        done = self._translate(texts, sets, mark, before.get("bridge-accept-fwmark") is not None, closed)
         if done.untranslatable:
             for problem in done.untranslatable:
                 self._stop("rule", f"{problem.rule}: {problem.reason}")
@@ -265,13 +267,18 @@ class Planner:
         if done.uses_mark and "bridge-accept-fwmark" not in self.plan.settings:
             self.plan.settings["bridge-accept-fwmark"] = spelled
         made = self.facts.daemon_json is None
-        fresh = Record(texts, sets, spelled if done.uses_mark else None, before, made_daemon_json=made)
+        fresh = Record(texts, sets, spelled if done.uses_mark else None, before, made_daemon_json=made, closed=closed)
         self.plan.record = record if record is not None else fresh
 
-    def _translate(self, texts: dict[str, str], sets: str, mark: Mark, held: bool) -> Translation:
-        """Rules and sets as they were; `held` tells that Docker took this mark before."""
+    def _translate(
+        self, texts: dict[str, str], sets: str, mark: Mark, held: bool, closed: tuple[str, ...]
+    ) -> Translation:
+        """Rules and sets as they were; `held` tells that Docker took this mark before.
+
+        A host that did not forward goes on not to, but for Docker, as one whose FORWARD drops.
+        """
         chains = {family: user_chain(parse_save(text)) for family, text in texts.items()}
-        dropping = [family for family, each in chains.items() if each.policy == "DROP"]
+        dropping = [family for family, each in chains.items() if each.policy == "DROP" or family in closed]
         # Networks come and go; those with names that Docker gives are known already.
         named = {each for each in self.facts.bridges if each not in _BRIDGES and not each.startswith("br-")}
         bridges = [*_BRIDGES, *sorted(named)]
@@ -372,7 +379,8 @@ class Planner:
         # Forwarding is switched on before Docker is restarted, so that it is not what stops it.
         engine = replace(self.facts.engine, forwarding4=True, forwarding6=True, swarm=False)
         for text in Check(self.facts.path, Wanted(changed, validated=True), plan.settings, engine).run().errors:
-            self._stop("daemon_json", text)
+            # The words are those of another module's option.
+            self._stop("daemon_json", text.replace("settings.", f"{self.facts.path}: ", 1))
         made = self.facts.record is not None and self.facts.record.made_daemon_json
         if plan.written and not plan.settings and made:
             plan.text = None

@@ -35,6 +35,8 @@ class Record:
     #: Whether these files were made by the switch.
     made_sysctl_file: bool = False
     made_daemon_json: bool = False
+    #: Families in which the host did not forward before.
+    closed: tuple[str, ...] = ()
 
     def text(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
@@ -59,6 +61,7 @@ def parse(text: str) -> Record:
         raise RecordError(f"{PATH} holds no object")
     saved, before = document.get("saved", {}), document.get("before", {})
     mark, sets = document.get("accept_mark"), document.get("sets", "")
+    closed = document.get("closed", [])
     made = [document.get(name, False) for name in ("made_sysctl_file", "made_daemon_json")]
     right = (
         isinstance(saved, dict)
@@ -68,7 +71,9 @@ def parse(text: str) -> Record:
         and (mark is None or isinstance(mark, str))
         and isinstance(sets, str)
         and all(isinstance(each, bool) for each in made)
+        and isinstance(closed, list)
+        and all(each in FAMILIES for each in closed)
     )
     if not right:
         raise RecordError(f"{PATH} does not hold what docker_backend writes into it")
-    return Record(saved, sets, mark, before, *made)
+    return Record(saved, sets, mark, before, made[0], made[1], tuple(closed))

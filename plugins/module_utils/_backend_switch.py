@@ -28,10 +28,11 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import (
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._apply import Outcome
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_docker import (
+    DockerError,
     DockerService,
     config_text,
 )
-from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_look import SAVE, Look, Seen
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_look import FORWARDING, SAVE, Look, Seen
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_pending import Pending
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_plan import (
     FAMILIES,
@@ -55,6 +56,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot imp
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._daemon_config import Found, write_file
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_api import DockerUnavailable
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._iptables_save import parse_save
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._live_restore import LiveRestoreError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import CommandError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._sysctl import SysctlTree
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._table import OwnTable, require_nft
@@ -144,7 +146,7 @@ class Switch:
             self._validate(plan, seen)
         if plan.obstacles:
             return out
-        sysctls = self._sysctls()
+        sysctls = self._sysctls(plan.restart)
         live = self.own.live()
         wanted = None if plan.table is None else self.own.normalise(plan.table)
         self._describe(out, seen, sysctls, live, wanted)
@@ -162,14 +164,17 @@ class Switch:
             said = f"dockerd {seen.host.engine.text} does not find {seen.facts.path} valid: {objection}"
             plan.obstacles.append(Obstacle("daemon_json", said))
 
-    def _sysctls(self) -> _forwarding.Plan:
-        """Forwarding as Docker's nftables backend needs it; the iptables backend sees to it by itself."""
+    def _sysctls(self, restart: bool) -> _forwarding.Plan:
+        """Forwarding as Docker's nftables backend needs it; the iptables backend sees to it by itself at its start."""
         if self.wishes.backend == NFTABLES:
             return _forwarding.plan_present(self.tree)
         record = _backend_record.read(self.root)
+        plan = _forwarding.Plan([], None, None, False, {}, False, [], [], [])
         if record is not None and record.made_sysctl_file:
-            return _forwarding.plan_absent(self.tree)
-        return _forwarding.Plan([], None, None, False, {}, False, [], [], [])
+            plan = _forwarding.plan_absent(self.tree)
+        # Without the table nothing would keep the host from forwarding everything.
+        keys = [FORWARDING[family] for family in (record.closed if record is not None and restart else ())]
+        return plan._replace(live=[_forwarding.Change(key, "1", "0") for key in keys if self.tree.get(key) == "1"])
 
     def _describe(
         self, out: Switched, seen: Seen, sysctls: _forwarding.Plan, live: str | None, wanted: str | None
@@ -261,7 +266,12 @@ class Switch:
     def _armed(self, plan: Plan, seen: Seen, way: WayBack, note: dict[str, t.Any]) -> str:
         """Lend live-restore, which every way back that restarts Docker needs, and write that down; gives the token."""
         if plan.lend_live_restore:
-            self.docker.lend_live_restore(seen.running_path)
+            try:
+                self.docker.lend_live_restore(seen.running_path)
+            except (CommandError, DockerError, LiveRestoreError) as exc:
+                raise BackendError(
+                    f"Nothing was changed, as live-restore cannot be switched on for the restart: {exc}"
+                ) from exc
         try:
             return self.pending.arm(way.files, way.commands, note)
         except BaseException:
@@ -402,7 +412,7 @@ class Switch:
             lambda: self._save_record(note),
             lambda: self.boot.save(files, missing) if missing else None,
             lambda: self.boot.remove(FAMILY, TABLE) if gone else None,
-            lambda: _forwarding.apply(self.tree, self._sysctls()),
+            lambda: _forwarding.apply(self.tree, self._sysctls(restart=False)),
             lambda: self._save_daemon_json(note),
             lambda: self._hand_over(note) if note["restart"] else None,
         ]

@@ -126,6 +126,9 @@ class Way(WayBack):
             self._restore("chains", _backend_iptables.restoration)
         else:
             self._do("nft", "-f", table)
+        if not to_iptables:
+            # Docker's nftables backend does not start without forwarding.
+            self._sysctls()
         if self.restart:
             self._restart()
         if to_iptables:
@@ -137,12 +140,16 @@ class Way(WayBack):
             self._restore("jumps", _backend_iptables.jumps)
             self._restore("policy", _backend_iptables.policy)
             self._do("nft", "-f", table)
-        for key, value in self.former.sysctls:
-            self._do("sysctl", "-w", f"{key}={value}")
+        if to_iptables:
+            self._sysctls()
         if self.restart:
             self._do("nft", "-f", self._file("unguard.nft", unguard()))
             self._settle()
         return WayBack(self.files, self.commands)
+
+    def _sysctls(self) -> None:
+        for key, value in self.former.sysctls:
+            self._do("sysctl", "-w", f"{key}={value}")
 
     def _do(self, program: str, *arguments: str) -> None:
         path = self.find(program)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -73,6 +75,27 @@ RULES6 = """*filter
 COMMIT
 """
 
+#: Kills who holds the lock as soon as the file named is back on iptables, while the note of the change is still there.
+KILLER = """
+import os, sys, time
+LOCK, NOTE = "/run/bulkhead/docker.lock", "/run/bulkhead/docker-backend/pending.json"
+
+def holder():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if any(os.readlink(f"/proc/{pid}/fd/{fd}") == LOCK for fd in os.listdir(f"/proc/{pid}/fd")):
+                return int(pid)
+        except OSError:
+            pass
+
+until = time.monotonic() + 50
+while time.monotonic() < until:
+    if os.path.exists(NOTE) and "nftables" not in open(sys.argv[1]).read():
+        os.kill(holder(), 9)
+        print("killed")
+        break
+"""
+
 NEEDS_29 = "needs Docker 29 or newer, LAB_DOCKERD=PATH puts one in place"
 
 
@@ -130,12 +153,13 @@ def fill(host: Host) -> None:
 def truth(host: Host) -> dict[str, t.Any]:
     """Who reaches what: both neighbours, a container of another network, and the host itself."""
     wanted = standard_targets(host, SCENE)
-    found: dict[str, t.Any] = {name: table(peer.probe(wanted, 1.0)) for name, peer in host.lab.peers.items()}
     own = addresses(host)
     inner = [target("tcp", each, port) for name in ("unpub", "db", "named") for each in own[name] for port in (80, 81)]
-    found["web6"] = table(from_container(host, "web6", inner))
-    found["host"] = table(host.probe(wanted))
-    return found
+    with ThreadPoolExecutor() as pool:
+        asked = {name: pool.submit(peer.probe, wanted, 1.0) for name, peer in host.lab.peers.items()}
+        asked["web6"] = pool.submit(from_container, host, "web6", inner)
+        asked["host"] = pool.submit(host.probe, wanted)
+        return {name: table(each.result()) for name, each in asked.items()}
 
 
 @dataclass
@@ -306,8 +330,12 @@ def test_there_and_back(host: Host, before: dict[str, t.Any]) -> None:
     assert differences(before, truth(host)) == {}
     assert not migrated(host)["changed"]
 
+    _refuses_without_the_record(host)
+
     with never_through(host, closed, "back to iptables"):
+        _killed_while_it_writes_the_disk(host)
         back = migrated(host, "iptables")
+    assert back["actions"][0] == "go back from an earlier change that was interrupted half way"
     assert back["confirmed"]
     assert backend(host) == "iptables"
     assert differences(before, truth(host)) == {}
@@ -321,6 +349,27 @@ def test_there_and_back(host: Host, before: dict[str, t.Any]) -> None:
     host.wait_containers(SCENE)
     fill(host)
     assert differences(before, truth(host)) == {}
+
+
+def _refuses_without_the_record(host: Host) -> None:
+    """Nobody else knows the rules that the table was made from."""
+    host.run(["mv", RECORD, f"{RECORD}.away"])
+    for to in ("nftables", "iptables"):
+        result = migrate(host, to, check=True)
+        failed = next(e["result"] for e in result.tasks(host.name) if e["status"] == "failed")
+        assert [each["code"] for each in failed["obstacles"]] == ["record"]
+    host.run(["mv", f"{RECORD}.away", RECORD])
+
+
+def _killed_while_it_writes_the_disk(host: Host) -> None:
+    """With nothing left that would bring it to an end, not even the timer."""
+    with host.popen(["python3", "-c", KILLER, DAEMON_JSON], stdout=subprocess.PIPE, text=True) as killer:
+        result = migrate(host, "iptables")
+        assert killer.communicate(timeout=60)[0] == "killed\n"
+    assert result.rc != 0
+    timer = "bulkhead-revert-docker-backend.timer"
+    assert host.run(["systemctl", "is-active", timer]).stdout == "active\n"
+    host.run(["systemctl", "stop", timer])
 
 
 def _driver(host: Host) -> str:

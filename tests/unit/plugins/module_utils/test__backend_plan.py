@@ -148,6 +148,16 @@ def test_policies_that_were_open_stay_open() -> None:
     assert "priority filter + 1" not in made.table
 
 
+def test_a_host_that_did_not_forward_is_no_router_afterwards() -> None:
+    open_ = RULES.replace("FORWARD DROP", "FORWARD ACCEPT")
+    made = plan(replace(HOST, saved={"ip": open_, "ip6": EMPTY}, closed=("ip",)))
+    assert made.table is not None
+    assert "priority filter + 1" in made.table
+    assert made.record is not None
+    later = plan(replace(switched(), daemon_json=made.text, record=made.record))
+    assert later.table == made.table, "it forwards by then"
+
+
 # -- marks -------------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pathlib
+from dataclasses import replace
 
 import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _backend_record as record
@@ -13,6 +14,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _b
 
 def test_what_is_written_is_read_back() -> None:
     given = record.Record({"ip": "*filter\nCOMMIT\n"}, "create x hash:ip", "0x1/0x1", {"firewall-backend": None}, True)
+    given = replace(given, closed=("ip", "ip6"))
     assert record.parse(given.text()) == given
 
 
@@ -31,6 +33,8 @@ def test_no_file_is_no_record(tmp_path: pathlib.Path) -> None:
         '{"accept_mark": 1}',
         '{"sets": []}',
         '{"made_sysctl_file": "yes"}',
+        '{"closed": "ip"}',
+        '{"closed": ["arp"]}',
         "[" * 100000,
     ],
 )

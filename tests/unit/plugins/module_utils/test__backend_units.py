@@ -109,8 +109,10 @@ def test_back_to_iptables_the_rules_are_there_before_docker_is() -> None:
 
 
 def test_back_to_nftables_the_table_is_there_before_docker_is() -> None:
-    former = Former("nftables", {}, "/etc/docker/daemon.json", user(), "table inet x {}", running=("abc",))
+    sysctls = (("a.b", "1"),)
+    former = Former("nftables", {}, "/etc/docker/daemon.json", user(), "table inet x {}", sysctls, running=("abc",))
     found = programs(former)
+    assert found.index("sysctl -w a.b=1") < found.index("systemctl restart docker.service")
     assert found[0] == "nft -f table.nft"
     assert found.index("systemctl restart docker.service") < found.index("iptables-restore --noflush no-jump.ip")
     assert "docker start abc" in found
