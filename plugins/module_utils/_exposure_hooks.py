@@ -31,6 +31,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_walk import Walk
 
 if t.TYPE_CHECKING:
+    from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_index import Index
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import Chain, Program
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_read import Reader
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_walk import PlaceLike
@@ -56,6 +57,7 @@ class Hooks:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.indexes: dict[tuple[str, str, str], Index] = {}
         self.touching: dict[tuple[str, str, str], bool] = {}
         self.known: dict[tuple[str, int], list[list[Station]]] = {}
 
@@ -130,7 +132,7 @@ class Hooks:
         return [End(end.flow.doubted(_ORDER_DOUBT), end.verdict, end.detail) for end in ends + other]
 
     def _pass(self, order: list[Station], hook: str, reader: Reader, place: PlaceLike, flows: list[Flow]) -> list[End]:
-        walk = Walk(self.program, reader, place)
+        walk = Walk(self.program, self.indexes, reader, place)
         ends: list[End] = []
         for station in order:
             if not flows:

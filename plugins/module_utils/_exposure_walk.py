@@ -25,6 +25,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure
     Step,
     joined,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_index import SHORT, Index
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import (
     ACCEPT,
     CONTINUE,
@@ -44,6 +45,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure
     Verdict,
     Write,
 )
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import WITH_PORTS
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_read import (
     SADDR,
     Doubt,
@@ -63,6 +65,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_read import Reader
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_sets import Ranges
 
+    Indexes = t.Dict[t.Tuple[str, str, str], Index]
+
     class PlaceLike(t.Protocol):
         """Which addresses the host itself puts in."""
 
@@ -76,8 +80,9 @@ LIMIT = 4096
 class Walk:
     """Walks the chains of one hook for one query."""
 
-    def __init__(self, program: Program, reader: Reader, place: PlaceLike) -> None:
+    def __init__(self, program: Program, indexes: Indexes, reader: Reader, place: PlaceLike) -> None:
         self.program = program
+        self.indexes = indexes
         self.reader = reader
         self.place = place
         self.ends: list[End] = []
@@ -92,8 +97,24 @@ class Walk:
 
     def chain(self, chain: Chain, flows: list[Flow]) -> list[Flow]:
         """Give the flows that come to the end of the chain, or return from it."""
+        if len(chain.rules) <= SHORT or self.reader.query.proto not in WITH_PORTS:
+            return self.rules(chain.rules, flows)
+        key = (chain.family, chain.table, chain.name)
+        if key not in self.indexes:
+            self.indexes[key] = Index(chain)
+        index = self.indexes[key]
+        groups: dict[tuple[int, int], list[Flow]] = {}
+        for flow in flows:
+            groups.setdefault((flow.state.dport, flow.state.daddr), []).append(flow)
+        found: list[Flow] = []
+        for place, group in groups.items():
+            found.extend(self.rules(index.select(*place), group))
+        return found
+
+    def rules(self, rules: t.Sequence[Rule], flows: list[Flow]) -> list[Flow]:
+        """Run rules one after the other; gives what comes to their end, or returns."""
         returned: list[Flow] = []
-        for rule in chain.rules:
+        for rule in rules:
             if not flows:
                 break
             going: list[Flow] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _exposure_walk
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_flow import Query
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_host import read_host
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_names import name_number
@@ -24,6 +25,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._exposure_ir import Program
 
 OWN = "zz_probe"
+# The chains here are short; let them be looked up by destination all the same.
+_exposure_walk.SHORT = 0
 
 
 @dataclasses.dataclass

@@ -66,9 +66,8 @@ MUTANTS: tuple[tuple[str, str, str, str], ...] = (
      "            going.append(flow)\n        else:"),
     ("the source reads the destination", "read", 'found[f"{family} saddr"] = Reader._saddr',
      'found[f"{family} saddr"] = Reader._daddr'),
-    ("the end of a chain is the end of all", "walk", "        return joined(returned + flows)",
-     "        self.ends.extend(End(flow, 'drop') for flow in flows if not chain.hook)\n"
-     "        return joined(returned + (flows if chain.hook else []))"),
+    ("the end of a chain is the end of all", "walk", "going.extend(self.chain(target, [flow]))",
+     "self.ends.extend(End(item, 'drop') for item in self.chain(target, [flow]))"),
     ("of equal priority, the first registered runs first", "hooks", "        stations.reverse()\n", ""),
     ("a missed lookup goes on in the rule", "walk", "        missed.extend(left)\n        return found",
      "        return found + [(item, None) for item in left]"),
@@ -131,6 +130,10 @@ MUTANTS: tuple[tuple[str, str, str, str], ...] = (
      "return flow.boxed(inside, flow.sport), None"),
     ("iptables' lines are off by one", "parse", 'lines[number] if lines else ""', 'lines[number - 1] if lines else ""'),
     ("a translation keeps the port", "walk", "dport = state.dport if port is None else port", "dport = state.dport"),
+    ("rules for all destinations are left out of the index", "index", "{*self.always, *self.ports", "{*self.ports"),
+    ("the index takes negated ports", "index", "not op.negated and op.mask is None", "op.mask is None"),
+    ("the index does not see what a rule does first", "index", "                break\n        if found is None:",
+     "                continue\n        if found is None:"),
     ("forwarding is always on", "path", "        elif not found:\n            ends.append(_dropped(flow, "
      "\"forwarding is off\"))\n        return bool(found)", "        return True"),
 )  # fmt: skip
