@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import tempfile
@@ -14,7 +15,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import conftest  # noqa: F401 - makes the collection importable from this checkout
+# Makes the collection importable from this checkout.
+importlib.import_module("conftest")
 
 from fuzz.case import DIRECTORY, Case, load, shrink
 from fuzz.judge import Judge
