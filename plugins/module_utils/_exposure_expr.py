@@ -70,7 +70,7 @@ def operations(expression: t.Any, find: Finder, family: str) -> list[Op]:
         if kind in (JUMP, GOTO):
             return [Verdict(kind, value["target"])]
         if kind == REJECT:
-            return _reject(str((value or {}).get("type", "icmp")))
+            return _reject(str((value or {}).get("type", "")))
         if kind == "notrack":
             return [Notrack()]
         if kind in ("dnat", "snat", "masquerade", "redirect"):

@@ -84,6 +84,8 @@ def _same(line: list[str], expr: t.Sequence[t.Any]) -> bool:
     if "NOTRACK" in ends:
         ends.add("CT")
     for item in expr:
+        if not isinstance(item, dict) or len(item) != 1:
+            return False
         ((kind, body),) = item.items()
         if kind == "xt" and body["type"] == "match" and body["name"] not in matches:
             return False

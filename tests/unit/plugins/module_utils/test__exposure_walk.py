@@ -130,6 +130,7 @@ def test_a_negated_condition_needs_its_protocol() -> None:
 def test_a_reject_with_icmpv6_is_for_ipv6_only() -> None:
     rules = {"base": [[{"reject": {"type": "icmpv6", "expr": "port-unreachable"}}]]}
     assert verdict(ask(listing(rules))) == "delivered"
+    assert verdict(ask(listing({"base": [[{"reject": None}]]}))) == "reject"
 
 
 def test_a_condition_that_is_not_understood_leaves_both_ways_open() -> None:
@@ -248,3 +249,8 @@ def test_chains_of_other_hooks_leave_a_doubt(family: str, hook: str) -> None:
     chain = {"family": family, "table": "t", "name": "c", "type": "filter", "hook": hook, "prio": 0, "policy": "drop"}
     printed = json.dumps({"nftables": [*found, {"chain": chain}]})
     assert verdict(ask(printed)) == f"unknown: chains of the family {family} at the hook {hook}"
+
+
+@pytest.mark.parametrize("expression", ["drop", {}, {"a": 1, "b": 2}, None, {"match": 5}, {"vmap": {"key": {}}}])
+def test_an_expression_of_an_unknown_form_is_in_doubt(expression: t.Any) -> None:
+    assert verdict(ask(listing({"base": [[expression]]}))).startswith("unknown: ")
