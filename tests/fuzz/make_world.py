@@ -68,6 +68,7 @@ class Worldly(Maker):
             f"fib saddr . iif oif {pick.choice(('missing', 'exists'))}",
             f"fib saddr oif {pick.choice(('missing', 'exists', 'eth0'))}",
             'fib saddr oifname "docker0"',
+            f"fib saddr . mark . iif oif {pick.choice(('missing', 'exists'))}",
         ))  # fmt: skip
 
     def statement(self, hook: str) -> str:
