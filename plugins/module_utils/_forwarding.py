@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import re
 import typing as t
+from dataclasses import replace
 
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _backend_record, _files
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._sysctl import (
     Assignment,
     SysctlError,
@@ -152,6 +154,30 @@ def plan_absent(tree: SysctlTree) -> Plan:
     """Only the file goes: who else needs forwarding by now, nobody can tell."""
     before = tree.read(SYSCTL_FILE)
     return Plan([], before, None, tree.exists(SYSCTL_FILE), {}, False, [], [], [])
+
+
+def leave_to_backend(tree: SysctlTree, check_mode: bool) -> Plan | None:
+    """Leave the file to a host whose Docker was switched to nftables, which does not start without forwarding.
+
+    Gives None on other hosts. The record of the switch says from then on that the file goes with the way back.
+
+    :raises SysctlError: if the record cannot be read or written
+    """
+    root = tree.root.rstrip("/")
+    try:
+        record = _backend_record.read(root)
+        if record is None or not tree.exists(SYSCTL_FILE):
+            return None
+        if not record.made_sysctl_file and not check_mode:
+            _files.write(root + _backend_record.PATH, replace(record, made_sysctl_file=True).text(), 0o600)
+    except (_backend_record.RecordError, OSError) as exc:
+        raise SysctlError(f"{SYSCTL_FILE} was not removed: {exc}") from exc
+    warning = (
+        f"{SYSCTL_FILE} stays: Docker makes its rules with nftables on this host and does not start without forwarding. "
+        "It goes when the playbook migrate takes the host back to iptables."
+    )
+    text = tree.read(SYSCTL_FILE)
+    return Plan([], text, text, False, {}, False, [], [], [warning])
 
 
 def apply(tree: SysctlTree, plan: Plan) -> None:

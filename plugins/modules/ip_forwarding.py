@@ -58,6 +58,8 @@ options:
       - V(present) makes the running kernel and the file say what the options say.
       - V(absent) removes the file and leaves the running kernel as it is, because Docker or others may rely on it.
         The next boot is then as it was before this module, unless another file sets the same parameters.
+      - On a host that M(bulkhead.docker_nftables.docker_backend) has switched to nftables V(absent) leaves the file, without
+        which Docker does not start there. It goes with the way back to iptables.
     type: str
     default: present
     choices: [present, absent]
@@ -175,6 +177,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._forwardi
     SYSCTL_FILE,
     Plan,
     apply,
+    leave_to_backend,
     plan_absent,
     plan_present,
 )
@@ -209,6 +212,8 @@ def _diff(plan: Plan) -> list[dict[str, str]]:
 
 def _message(state: str, plan: Plan) -> str:
     if state == "absent":
+        if plan.file_after is not None:
+            return plan.warnings[0]
         done = f"{SYSCTL_FILE} is removed" if plan.changed else f"{SYSCTL_FILE} is not there"
         return f"{done}; the running kernel keeps its values until the next boot."
     if not plan.settings:
@@ -242,7 +247,7 @@ def main() -> None:
     tree = SysctlTree()
     try:
         if params["state"] == "absent":
-            plan = plan_absent(tree)
+            plan = leave_to_backend(tree, module.check_mode) or plan_absent(tree)
         else:
             plan = plan_present(tree, params["ipv4"], params["ipv6"], params["accept_ra"])
         if plan.changed and not module.check_mode:

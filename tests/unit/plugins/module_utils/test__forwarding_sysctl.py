@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _forwarding
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_record import Record, read
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._forwarding import (
     SYSCTL_FILE,
     Change,
     apply,
+    leave_to_backend,
     plan_absent,
     plan_present,
 )
@@ -261,3 +263,24 @@ def test_absent_removes_the_file_and_nothing_else(tmp_path: Path) -> None:
     assert not host.tree.exists(SYSCTL_FILE)
     assert host.tree.get("net/ipv4/ip_forward") == "1"
     assert not plan_absent(host.tree).changed
+
+
+def test_the_file_stays_where_docker_does_not_start_without_it(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path, {})
+    apply(host.tree, plan_present(host.tree))
+    assert leave_to_backend(host.tree, check_mode=False) is None
+    (tmp_path / "etc/bulkhead").mkdir()
+    (tmp_path / "etc/bulkhead/docker-backend.json").write_text(Record({"ip": "x"}).text())
+    for check_mode, made in ((True, False), (False, True), (False, True)):
+        plan = leave_to_backend(host.tree, check_mode)
+        assert plan is not None and not plan.changed and "stays" in plan.warnings[0]
+        assert read(str(tmp_path)) == Record({"ip": "x"}, made_sysctl_file=made)
+    assert host.tree.exists(SYSCTL_FILE)
+
+
+def test_a_record_that_cannot_be_read_removes_nothing(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path, {})
+    (tmp_path / "etc/bulkhead").mkdir(parents=True)
+    (tmp_path / "etc/bulkhead/docker-backend.json").write_text("{")
+    with pytest.raises(SysctlError, match="was not removed"):
+        leave_to_backend(host.tree, check_mode=False)
