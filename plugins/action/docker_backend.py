@@ -26,6 +26,8 @@ Target = t.Tuple[str, int]
 class ActionModule(Confirming):
     """Runs the module, and confirms what it applied if the same ports are open as before."""
 
+    new = "new backend"
+    back = "gone back to the backend it had before"
     #: What was found before the change.
     before: dict[Target, bool]
 
@@ -60,15 +62,6 @@ class ActionModule(Confirming):
     @staticmethod
     def _address(variables: dict[str, t.Any]) -> str:
         return str(variables.get("ansible_host") or variables.get("inventory_hostname"))
-
-    def _confirm(
-        self, result: dict[str, t.Any], arguments: dict[str, t.Any], started: float, variables: dict[str, t.Any]
-    ) -> str | None:
-        """Confirm over a new connection, as for a table; it is a backend that is kept or not."""
-        problem = super()._confirm(result, arguments, started, variables)
-        if problem is None:
-            return None
-        return problem.replace("put back the table", "gone back to the backend").replace("new table", "new backend")
 
     def _probes(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> list[str]:
         """Try the probes, and what was tried before; list what did not turn out as expected."""

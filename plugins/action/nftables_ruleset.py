@@ -32,6 +32,10 @@ def probe(address: str, port: int) -> bool:
 class ActionModule(ActionBase):
     """Runs the module, and confirms what it applied."""
 
+    #: What is confirmed, and what the host has done where it is not.
+    new = "new table"
+    back = "put back the table it had before"
+
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Run the task."""
         variables = task_vars or {}
@@ -78,9 +82,9 @@ class ActionModule(ActionBase):
                 if answer.get("unreachable"):
                     last = str(answer.get("msg"))
                 elif answer.get("failed"):
-                    return f"The new table was not kept: {answer.get('msg')}"
+                    return f"The {self.new} was not kept: {answer.get('msg')}"
                 elif failed:
-                    return "The host has put back the table it had before, because " + "; ".join(failed)
+                    return f"The host has {self.back}, because " + "; ".join(failed)
                 else:
                     # The disk is written by the confirmation only.
                     result.update({key: answer[key] for key in ("backup",) if answer.get(key)})
@@ -88,7 +92,7 @@ class ActionModule(ActionBase):
             if time.monotonic() > deadline + 5:
                 return (
                     f"No new connection to the host succeeded within {confirmation['seconds']} seconds of the change,"
-                    f" so it has put back the table it had before by itself; nothing on disk was changed ({last})"
+                    f" so it has {self.back} by itself; nothing on disk was changed ({last})"
                 )
             time.sleep(1)
 
