@@ -111,8 +111,8 @@ BAD_RULES = {
     ),
     "unknown key": (
         {"rules": [{"to": "host", "port": 22}]},
-        "docker_firewall_rules[0].port: unknown key; accepted are from, to, ports, protocol, action, destination,"
-        " family, log, limit, burst, comment",
+        "docker_firewall_rules[0].port: unknown key; accepted are from, to, towards, ports, protocol, action,"
+        " destination, family, log, limit, burst, comment",
     ),
     "unknown network": (
         {"rules": [SSH, {"to": "network:frnt", "ports": 80}]},
