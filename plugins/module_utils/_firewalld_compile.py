@@ -171,7 +171,7 @@ class _Compiler:
                 return f"{rule.path}.limit: firewalld passes what is beyond a limit on to the next rule"
             if any(name != CONTAINERS for name in rule.networks):
                 return f"{rule.path}.from: firewalld cannot tell Docker's networks apart"
-            if getattr(rule, "towards", ()):
+            if rule.towards:
                 return f"{rule.path}.towards: firewalld cannot tell where a packet leaves within a policy"
             reason = inexpressible(rule)
             if reason is not None:

@@ -121,6 +121,22 @@ def test_what_only_the_own_table_can_do_is_left_to_it() -> None:
     assert compile_policy(found.table, STATE).chains
 
 
+def test_by_which_way_packets_leave_is_left_to_the_own_table() -> None:
+    found = made(
+        {"from": "vpn", "to": "routed", "towards": "office", "protocol": "any"},
+        {"to": "routed", "ports": [25], "action": "reject"},
+        zones=VPN,
+    )
+    assert holders(found) == ["own table", "own table"]
+    assert "towards" in found.held[1]["why"]
+    # What the own table has let pass, firewalld is not to drop.
+    assert {(each["name"], each["target"]) for each in found.policies} == {
+        ("bulkhead-r-outside", "ACCEPT"),
+        ("bulkhead-r-vpn", "ACCEPT"),
+    }
+    assert (found.table.routed_default, len(found.table.rules)) == ("drop", 2)
+
+
 def test_containers_and_what_they_start() -> None:
     found = made(
         {"from": "containers", "to": "host", "ports": [53], "protocol": ["tcp", "udp"]},
