@@ -12,6 +12,7 @@ import json
 import typing as t
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _backend_units, _files
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_journal import last_words
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_api import DockerUnavailable
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_repair import DOCKER
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._live_restore import KEY, DaemonFile
@@ -23,8 +24,6 @@ if t.TYPE_CHECKING:
 _POLL = 0.2
 _RELOAD_TIMEOUT = 15.0
 _ANSWER_TIMEOUT = 10.0
-_JOURNAL_LINES = 15
-_LINE_LENGTH = 300
 
 
 class DockerError(Exception):
@@ -74,7 +73,9 @@ class DockerService:
         while self.edges.live_restore() is not wanted:
             if self.edges.now() > until:
                 state = "on" if wanted else "off"
-                raise DockerError(f"Docker did not switch live-restore {state} when it was told to.{self.journal()}")
+                raise DockerError(
+                    f"Docker did not switch live-restore {state} when it was told to.{last_words(self.runner)}"
+                )
             self.edges.sleep(_POLL)
 
     def take_file(self, command: str) -> None:
@@ -118,22 +119,14 @@ class DockerService:
             except DockerUnavailable as exc:
                 missing = [str(exc)]
                 if self._state() == "failed":
-                    raise DockerError(f"Docker did not come up with the backend {backend}.{self.journal()}") from exc
+                    raise DockerError(
+                        f"Docker did not come up with the backend {backend}.{last_words(self.runner)}"
+                    ) from exc
             if self.edges.now() > until:
                 raise DockerError(
-                    f"Docker was restarted, and {timeout} seconds later it is not all there: {' '.join(missing)}{self.journal()}"
+                    f"Docker was restarted, and {timeout} seconds later it is not all there: {' '.join(missing)}{last_words(self.runner)}"
                 )
             self.edges.sleep(_POLL)
 
     def _state(self) -> str:
         return self.runner.run(["systemctl", "is-active", DOCKER], check=False).stdout.strip()
-
-    def journal(self) -> str:
-        """The last that Docker said, for a message."""
-        argv = ["journalctl", f"--unit={DOCKER}", f"--lines={_JOURNAL_LINES}", "--no-pager", "--output=cat"]
-        try:
-            said = self.runner.run(argv, check=False, timeout=20).stdout
-        except CommandError:
-            return f" See `journalctl -u {DOCKER}`."
-        lines = [line[:_LINE_LENGTH] for line in said.splitlines()[-_JOURNAL_LINES:]]
-        return "\n".join(["", f"The last lines of {DOCKER} in the journal:", *lines]) if lines else ""

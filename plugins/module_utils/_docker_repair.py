@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Iterator
 
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _files
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_journal import last_words
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_api import DockerUnavailable
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_read import engine_version
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._live_restore import (
@@ -47,7 +48,6 @@ _RELOAD_TIMEOUT = 15.0
 _FIREWALLD_TIMEOUT = 20.0
 _ANSWER_TIMEOUT = 10.0
 _POLL = 0.2
-_JOURNAL_LINES = 15
 _LINE_LENGTH = 300
 _NAMES_SHOWN = 10
 
@@ -323,7 +323,9 @@ class Repair:
         while self.edges.live_restore() is not wanted:
             if self.edges.now() > until:
                 state = "on" if wanted else "off"
-                raise RepairError(f"Docker did not switch live-restore {state} when it was told to.{self._journal()}")
+                raise RepairError(
+                    f"Docker did not switch live-restore {state} when it was told to.{last_words(self.runner)}"
+                )
             self.edges.sleep(_POLL)
 
     def _live_restore_back(self, running: bool) -> None:
@@ -360,12 +362,12 @@ class Repair:
             except DockerUnavailable as exc:
                 missing = [str(exc)]
                 if self._state() == "failed":
-                    text = f"Docker did not come up again after a restart.{self._run_on()}{self._journal()}"
+                    text = f"Docker did not come up again after a restart.{self._run_on()}{last_words(self.runner)}"
                     raise RepairError(text) from exc
             if self.edges.now() > until:
                 raise RepairError(
                     f"Docker was restarted, and {self.wishes.timeout} seconds later its rules are not all back: "
-                    f"{' '.join(missing)}{self._run_on()}{self._journal()}"
+                    f"{' '.join(missing)}{self._run_on()}{last_words(self.runner)}"
                 )
             self.edges.sleep(_POLL)
 
@@ -377,16 +379,6 @@ class Repair:
         if self.kept is None:
             return ""
         return " The containers run on; a start of Docker without live-restore stops them."
-
-    def _journal(self) -> str:
-        """The last that Docker said, for a message."""
-        argv = ["journalctl", f"--unit={DOCKER}", f"--lines={_JOURNAL_LINES}", "--no-pager", "--output=cat"]
-        try:
-            said = self.runner.run(argv, check=False, timeout=20).stdout
-        except CommandError:
-            return f" See `journalctl -u {DOCKER}`."
-        lines = [line[:_LINE_LENGTH] for line in said.splitlines()[-_JOURNAL_LINES:]]
-        return "\n".join(["", f"The last lines of {DOCKER} in the journal:", *lines]) if lines else ""
 
     def _place_docker_user(self) -> None:
         misplaced = self.edges.look().misplaced

@@ -264,6 +264,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_
 )
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._backend_units import UnitError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import BootError
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._confirm_arguments import confirm_arguments
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._daemon_config import DaemonConfigError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_read_api import DockerUnavailable
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._docker_rules_look import Edges
@@ -306,20 +307,8 @@ def argument_spec() -> dict[str, t.Any]:
         "ignore": {"type": "list", "elements": "str", "choices": list(IGNORABLE), "default": []},
         "allow_container_restart": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 120},
-        "confirm_timeout": {"type": "int", "default": 60},
         "probe_published": {"type": "bool", "default": True},
-        "probes": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                "address": {"type": "str"},
-                "port": {"type": "int", "required": True},
-                "expect": {"type": "str", "choices": ["open", "closed"], "default": "open"},
-            },
-        },
-        "confirmation": {"type": "str", "no_log": False},
-        "keep": {"type": "bool", "default": True},
+        **confirm_arguments(60),
     }
 
 

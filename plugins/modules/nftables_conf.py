@@ -222,6 +222,7 @@ from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot imp
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._compat import CompatError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_apply import ConfApply, Request
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._conf_text import ConfTextError
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._confirm_arguments import confirm_arguments
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._layout import Layout, LayoutError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._revert import RevertError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import (
@@ -262,19 +263,7 @@ def argument_spec() -> dict[str, t.Any]:
             },
         },
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "confirm_timeout": {"type": "int", "default": 0},
-        "probes": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                "address": {"type": "str"},
-                "port": {"type": "int", "required": True},
-                "expect": {"type": "str", "choices": ["open", "closed"], "default": "open"},
-            },
-        },
-        "confirmation": {"type": "str", "no_log": False},
-        "keep": {"type": "bool", "default": True},
+        **confirm_arguments(0),
     }
 
 

@@ -204,6 +204,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils import _layout, _nft_text
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._apply import Apply, Outcome
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._boot import BootError
+from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._confirm_arguments import confirm_arguments
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._revert import RevertError
 from ansible_collections.bulkhead.docker_nftables.plugins.module_utils._runner import (
     CommandError,
@@ -228,19 +229,7 @@ def argument_spec() -> dict[str, t.Any]:
         "content": {"type": "str"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "boot": {"type": "bool", "default": True},
-        "confirm_timeout": {"type": "int", "default": 0},
-        "probes": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                "address": {"type": "str"},
-                "port": {"type": "int", "required": True},
-                "expect": {"type": "str", "choices": ["open", "closed"], "default": "open"},
-            },
-        },
-        "confirmation": {"type": "str", "no_log": False},
-        "keep": {"type": "bool", "default": True},
+        **confirm_arguments(0),
     }
 
 

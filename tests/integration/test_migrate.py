@@ -24,7 +24,7 @@ from integration.scene import is_root, never_through
 from lab.ansible import PlaybookResult, run_playbook, start_playbook
 from lab.containers import Container, ContainerSet, Network, addresses, standard_targets
 from lab.host import Host
-from lab.process import wait_for
+from lab.process import LabError, wait_for
 from lab.topology import Lab
 
 pytestmark = pytest.mark.skipif(not is_root(), reason="test hosts need root")
@@ -375,7 +375,7 @@ def _killed_while_it_writes_the_disk(host: Host) -> None:
 def _driver(host: Host) -> str:
     try:
         return backend(host)
-    except Exception as error:  # noqa: BLE001
+    except LabError as error:
         return str(error)
 
 
