@@ -1,6 +1,6 @@
 # The commands of this repository. Each one installs what it needs and can be run again.
 #
-#   make test                          everything; takes half an hour on two cores
+#   make test                          everything; takes three quarters of an hour on two cores
 #   make test STAGES="unit lint"       only these stages (make help lists them)
 #   make demo | make demo-clean        a hardened Docker host in two tables
 #   make bench                         what the own table costs
